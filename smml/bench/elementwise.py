@@ -1,0 +1,92 @@
+"""Elementwise kernels that the memory bounds: copy, add, and chains of scalings, plain and blocked for the cache."""
+
+from collections.abc import Iterator
+
+from smml.bench.setting import Setting
+from smml.measure import Record
+from smml.roofline import Prediction, Roof, chain, elementwise
+
+
+def run(setting: Setting) -> Iterator[Record]:
+    """Copy, add, then each chain length of the profile plain, and the longest one blocked."""
+    yield copy(setting)
+    yield add(setting)
+    for length in setting.profile.chain_lengths:
+        yield scale_chain(setting, length)
+    yield scale_chain(setting, setting.profile.chain_lengths[-1], blocked=True)
+
+
+def copy(setting: Setting) -> Record:
+    """y = x: no FLOPs worth counting (one per element, so that it has a place on the roofline)."""
+    x, y = _arrays(setting, 2)
+    work = elementwise(x.numel(), x.itemsize)
+    return setting.measure("copy", lambda: y.copy_(x), work, inputs={"elements": x.numel()})
+
+
+def add(setting: Setting) -> Record:
+    """z = x + y: 1 FLOP an element, 2 elements read, 1 written."""
+    import torch
+
+    x, y, z = _arrays(setting, 3)
+    work = elementwise(x.numel(), x.itemsize, inputs=2)
+    return setting.measure("add", lambda: torch.add(x, y, out=z), work, inputs={"elements": x.numel()})
+
+
+def scale_chain(setting: Setting, length: int, *, blocked: bool = False) -> Record:
+    """y = a·x, then y = a·y until `length` products were done on every element.
+
+    Plain: every step streams the array through memory. Blocked: all steps on one cache-sized block, then the
+    next block, which moves the bytes of one step only: what a fused kernel does with registers.
+    """
+    import torch
+
+    x, y = _arrays(setting, 2)
+    elements = x.numel()
+    block = setting.ceilings.cache_block_bytes // x.itemsize if blocked else elements
+
+    def call() -> None:
+        for source, result in zip(x.split(block), y.split(block), strict=True):
+            torch.mul(source, 0.999, out=result)
+            for _ in range(length - 1):
+                result.mul_(0.999)
+
+    work = chain(elements, x.itemsize, length, fused=blocked)
+    return setting.measure(
+        f"chain-{'blocked' if blocked else 'plain'}/{length}",
+        call,
+        work,
+        inputs={"elements": elements, "length": length, "block_elements": block},
+        predicted=predict_chain(setting, elements, x.itemsize, length, block),
+    )
+
+
+def predict_chain(setting: Setting, elements: int, itemsize: int, length: int, block: int) -> Prediction:
+    """Time of a chain in blocks: the slower of one pass through memory, all passes through the cache, the launches.
+
+    With one block of all elements this is the plain chain, whose every pass goes through memory.
+    """
+    roof = setting.roof()
+    if block >= elements:
+        return roof.predict(chain(elements, itemsize, length))
+    blocks = -(-elements // block)
+    cache = Roof(
+        "cache", roof.peak_flops, setting.ceilings.cache_bandwidth.value, write_allocate=roof.write_allocate
+    )
+    through_memory = roof.predict(chain(elements, itemsize, length, fused=True))
+    through_cache = cache.predict(chain(elements, itemsize, length))
+    return Prediction(
+        through_memory.compute_s,
+        max(through_memory.memory_s, through_cache.memory_s),
+        blocks * length * roof.launch_s,
+    )
+
+
+def _arrays(setting: Setting, count: int):
+    import torch
+
+    generator = torch.Generator(setting.device).manual_seed(0)
+    shape = setting.profile.elementwise_elements
+    return [
+        torch.randn(shape, generator=generator, device=setting.device).to(getattr(torch, setting.profile.dtype))
+        for _ in range(count)
+    ]

@@ -1,0 +1,110 @@
+"""The setting of a measurement: machine, profile, ceilings and source, and how a call becomes a record in it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from smml.data import Accelerator, match_accelerator
+from smml.hardware import Ceilings, Machine, Profile, ceilings, detect, select
+from smml.hardware.ceilings import cache_bytes, thread_count
+from smml.measure import MachineId, Record, Timing, record, slowed, time_call
+from smml.roofline import Prediction, Roof, Work
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every record of one run has in common. `slowdown` > 1 does each call so many times (see `slowed`)."""
+
+    machine: Machine
+    profile: Profile
+    ceilings: Ceilings
+    source: str
+    slowdown: int = 1
+
+    @classmethod
+    def here(cls, source: str, profile: str = "auto", *, refresh: bool = False, slowdown: int = 1) -> "Setting":
+        """This machine under `profile`; `source` names the notebook or bench; `refresh` measures the ceilings anew."""
+        machine = detect()
+        return cls(machine, select(profile, machine), ceilings(machine, refresh=refresh), source, slowdown)
+
+    @cached_property
+    def accelerator(self) -> Accelerator | None:
+        """Catalogue entry of the device that computes here; None (with a warning) where there is none."""
+        if self.device != "cuda":
+            return None  # the catalogue holds accelerators; a CPU's peak is measured only
+        return match_accelerator(self.machine.device_name, self.machine.gpus[0].memory_bytes)
+
+    @property
+    def device(self) -> str:
+        """torch device string of the profile."""
+        return self.profile.device
+
+    def roof(self, dtype: str | None = None) -> Roof:
+        """The roof measured here for `dtype` (default: the profile's)."""
+        dtype = dtype or self.profile.dtype
+        return Roof.measured(self.ceilings, dtype, f"{self.machine.device_name}, {dtype}, measured")
+
+    def physical_roof(self, dtype: str | None = None) -> Roof | None:
+        """The datasheet's roof for `dtype`; None where the catalogue does not hold this device."""
+        return Roof.physical(self.accelerator, dtype or self.profile.dtype)
+
+    def threads(self, bound: str) -> int:
+        """Thread count under which the ceiling of that kind was reached; 0 on a GPU."""
+        ceiling = self.ceilings.bandwidth if bound == "memory" else self.ceilings.flops[self.profile.dtype]
+        return ceiling.settings.get("threads", 0)
+
+    def measure(
+        self,
+        name: str,
+        call: Callable[[], object],
+        work: Work,
+        *,
+        inputs: dict[str, Any],
+        predicted: Prediction | None = None,
+        flush: bool = False,
+        budget_s: float = 0.5,
+    ) -> Record:
+        """Time `call`, which does `work`, as a record of FLOP/s (compute-bound) or B/s, with the roof's prediction.
+
+        `flush` empties the caches before every sample: for operands small enough to stay in them.
+        """
+        roof = self.roof()
+        predicted = predicted or roof.predict(work)
+        with thread_count(self.threads(predicted.bound)):
+            timing = time_call(
+                slowed(call, self.slowdown) if self.slowdown > 1 else call,
+                device=self.device,
+                budget_s=budget_s,
+                flush_bytes=2 * cache_bytes(self.machine) if flush else 0,
+            )
+        return self.record(name, timing, work, predicted, inputs)
+
+    def record(
+        self, name: str, timing: Timing, work: Work, predicted: Prediction, inputs: dict[str, Any]
+    ) -> Record:
+        """The record of a timing of `work`: its rate in the unit of whichever ceiling binds it."""
+        roof, physical = self.roof(), self.physical_roof()
+        compute = work.arithmetic_intensity >= roof.ridge
+        return record(
+            f"{name}/{self.profile.dtype}",
+            timing,
+            machine=MachineId(fingerprint=self.machine.fingerprint, device=self.machine.device_name),
+            source=self.source,
+            unit="FLOP/s" if compute else "B/s",
+            amount=work.flops if compute else work.bytes,
+            predicted_s=predicted.seconds,
+            measured_ceiling=roof.peak_flops if compute else self._asked(roof, work),
+            physical_ceiling=(physical.peak_flops if compute else physical.bandwidth_bytes_per_s)
+            if physical
+            else None,
+            inputs={"dtype": self.profile.dtype, "profile": self.profile.name, "bound": predicted.bound} | inputs,
+            flops=work.flops,
+            bytes=work.bytes,
+            environment=self.machine.environment(),
+        )
+
+    @staticmethod
+    def _asked(roof: Roof, work: Work) -> float:
+        """Bytes/s asked for at which this work moves bytes at the measured bandwidth (write-allocate included)."""
+        return roof.bandwidth_bytes_per_s * work.bytes / work.traffic(roof.write_allocate)

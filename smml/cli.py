@@ -1,0 +1,196 @@
+"""The command `smml`: doctor, run, site, bench, compare, format, lab."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smml import __version__, paths
+from smml.errors import UserError
+
+app = typer.Typer(
+    help="Self-managed machine learning, measured: run the notebooks, measure this machine, compare runs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Profile = Annotated[str, typer.Option(help="auto, cpu, gpu, multi_gpu or cluster.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Self-managed machine learning, measured."""
+    if show:
+        print(f"smml {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+def doctor() -> None:
+    """Examine this machine; every finding names its fix; exit 1 only for what blocks a run."""
+    from smml.doctor import examine, exit_code, render
+    from smml.hardware import detect
+
+    findings = examine(detect(refresh=True))
+    print(render(findings))
+    raise typer.Exit(exit_code(findings))
+
+
+@app.command()
+def run(
+    notebooks: Annotated[
+        list[str] | None, typer.Argument(help="Names, paths or modules; all if none.")
+    ] = None,
+    profile: Profile = "auto",
+    timeout: Annotated[float, typer.Option(help="Seconds that one notebook may take.")] = 600.0,
+    jobs: Annotated[int, typer.Option(help="Notebooks side by side, of those that do not measure.")] = 0,
+    fresh: Annotated[bool, typer.Option(help="Start over even if the last run was interrupted.")] = False,
+    site: Annotated[bool, typer.Option(help="Build the site afterwards.")] = True,
+) -> None:
+    """Execute notebooks on this machine into build/, then build the site; goes on where it was interrupted."""
+    from smml.course import notebook as files
+    from smml.course.run import Options
+    from smml.course.run import run as execute
+
+    chosen = files.select(notebooks or [])
+    options = Options(profile, timeout, jobs or max(2, (os.cpu_count() or 2) // 2), fresh)
+    try:
+        state = execute(chosen, options)
+    except KeyboardInterrupt:
+        print("interrupted: what passed is kept, the same command goes on from there", file=sys.stderr)
+        raise typer.Exit(130) from None
+    outcomes = [state.notebooks[n.name] for n in chosen]
+    passed = sum(o.status == "passed" for o in outcomes)
+    seconds = sum(o.seconds for o in outcomes)
+    where = paths.build() / "notebooks"
+    if site:
+        from smml.course.site import build
+
+        where = build(paths.checkout(), paths.build())
+    print(
+        f"{passed} passed, {len(chosen) - passed} failed in {seconds:.0f} s on {state.device}. Look at {where}"
+    )
+    raise typer.Exit(0 if passed == len(chosen) else 1)
+
+
+@app.command()
+def site() -> None:
+    """Build build/site/index.html from the executed copies, without running anything."""
+    from smml.course.site import build
+
+    print(f"Open {build(paths.checkout(), paths.build())}")
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str], typer.Argument(help="Which measurements; `all` for every one.")],
+    profile: Profile = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the records; default build/records/bench.")
+    ] = None,
+    refresh: Annotated[bool, typer.Option(help="Measure the machine's ceilings anew first.")] = False,
+    inject_slowdown: Annotated[
+        int, typer.Option(help="Do every call N times: proves that compare can fail.")
+    ] = 1,
+) -> None:
+    """Measure on this machine and write one record a quantity."""
+    from smml.bench import BENCHES, Setting
+
+    chosen = list(BENCHES) if names == ["all"] else names
+    unknown = [name for name in chosen if name not in BENCHES]
+    if unknown:
+        raise UserError(f"no bench named {', '.join(unknown)}; there are: {', '.join(BENCHES)}, all.")
+    for name in chosen:
+        setting = Setting.here(f"bench/{name}", profile, refresh=refresh, slowdown=inject_slowdown)
+        for record in BENCHES[name](setting):
+            where = record.save(out / name if out else None)
+            print(_record_line(record))
+        print(f"records of {name}: {where.parent}")
+
+
+@app.command()
+def compare(
+    records: Annotated[
+        Path | None, typer.Argument(help="Folder of records; default: the latest run's.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Folder of baselines; default: this machine's.")
+    ] = None,
+    accept: Annotated[bool, typer.Option(help="Store the records as this machine's baselines.")] = False,
+) -> None:
+    """Hold records against the baselines of the same machine; exit 1 if any is slower than its band allows."""
+    from smml.measure import compare as against
+    from smml.measure import load_folder, regressions
+    from smml.measure.compare import accept as store
+    from smml.measure.compare import baselines
+
+    folder = records or paths.records()
+    measured = load_folder(folder)
+    if not measured:
+        raise UserError(f"no records in {folder}: make some with smml run or smml bench all.")
+    if accept:
+        stored = store(measured)
+        print(f"{len(stored)} baselines stored in {paths.results()}")
+        return
+    fingerprint = measured[0].machine.fingerprint
+    known = load_folder(baseline) if baseline else baselines(fingerprint)
+    comparisons = against(measured, known)
+    judged = [c for c in comparisons if c.ratio is not None]
+    if not judged:
+        raise UserError(f"no baseline for {fingerprint}: store this run as one with smml compare --accept.")
+    for c in comparisons:
+        speed = f"{c.ratio:6.2f}× baseline" if c.ratio is not None else ""
+        print(f"{c.verdict:12s} {c.name:40s} {speed}")
+    slower = regressions(comparisons)
+    print(f"{len(judged)} compared with {fingerprint}: {len(slower)} slower than their band allows.")
+    raise typer.Exit(1 if slower else 0)
+
+
+@app.command("format")
+def format_notebooks(
+    check: Annotated[bool, typer.Option(help="Change nothing; exit 1 if a rule is broken.")] = False,
+) -> None:
+    """Bring notebooks into their stored form (no outputs) and name every rule that they break."""
+    from smml import atomic
+    from smml.course import notebook as files
+    from smml.course.rules import problems
+
+    found = []
+    for notebook in files.find():
+        text = files.canonical(notebook.node)
+        if not check and text != notebook.text:
+            atomic.write_text(notebook.path, text)
+            notebook = files.Notebook(notebook.path, notebook.name)
+        found += problems(notebook)
+    print("\n".join(found) if found else f"{len(files.find())} notebooks keep the rules")
+    raise typer.Exit(1 if found else 0)
+
+
+@app.command()
+def lab() -> None:
+    """Open JupyterLab on the notebooks."""
+    jupyter = shutil.which("jupyter", path=str(Path(sys.executable).parent)) or shutil.which("jupyter")
+    if jupyter is None:
+        raise UserError("jupyter is not installed here: run make lab, or pip install jupyterlab.")
+    os.execv(jupyter, [jupyter, "lab", f"--notebook-dir={paths.checkout()}"])
+
+
+def _record_line(record) -> str:
+    share = f", {record.share_of_measured:.0%} of the measured ceiling" if record.share_of_measured else ""
+    return f"{record.name:44s} {record.value:.4g} {record.unit} (p20 {record.p20:.4g}, p80 {record.p80:.4g}, n {record.n}){share}"
+
+
+def main() -> None:
+    """Entry point: an error that the user can mend becomes one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"smml: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Exercises, one file a notebook: judges with hints, and wrong answers that prove each judge."""
