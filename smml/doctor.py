@@ -57,7 +57,9 @@ def examine(machine: Machine) -> list[Finding]:
     """Every check, in the order in which a reader would mend things. Only what stops `make run` is "block"."""
     checks = (_python, _compiler, _packages, _torch, _triton, _folders, _memory, _cpu, _gpus)
     checks += (_notes, _efa, _catalogue, _ceilings, _browser, _aws)
-    return [finding for check in checks for finding in check(machine)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what the catalogue lacks becomes a finding
+        return [finding for check in checks for finding in check(machine)]
 
 
 def exit_code(findings: list[Finding]) -> int:
@@ -246,10 +248,7 @@ def _efa(machine: Machine) -> Iterator[Finding]:
 def _catalogue(machine: Machine) -> Iterator[Finding]:
     whole = {gpu.name: gpu.memory_bytes for gpu in machine.gpus if not gpu.mig}
     for name, memory in whole.items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the finding below says the same
-            known = match_accelerator(name, memory)
-        if known is None:
+        if match_accelerator(name, memory) is None:
             yield Finding("warn", "catalogue", f"{name} is not in it: no datasheet peak is shown", HOW_TO_ADD)
     if machine.ec2 and instance(machine.ec2.instance_type) is None:
         yield Finding(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smml.hardware import cgroup, cpu, detect, host, software
+from smml.hardware import cgroup, cpu, detect, host
 from smml.hardware.machine import GIB, MIB
 
 detect_module = sys.modules["smml.hardware.detect"]
@@ -264,39 +264,7 @@ def test_neuron_devices_are_said(tmp_path):
     ]
 
 
-# --------------------------------------------------------------------------------------------------------- software
-
-
-@pytest.mark.parametrize(
-    ("line", "version"),
-    [
-        ("cuda: Optional[str] = None", None),
-        ("cuda: Optional[str] = '13.0'", "13.0"),
-        ('cuda = "12.8"', "12.8"),
-        ("", None),
-    ],
-)
-def test_cuda_version_is_read_from_torchs_version_file(line, version):
-    assert (
-        software.cuda_of(f"__version__ = '2.13.0'\ncuda_like = '1'\n{line}\nhip: Optional[str] = '6'\n")
-        == version
-    )
-
-
-def test_differing_packages_ignore_local_parts_and_absent_packages(tmp_path):
-    lock = write(
-        tmp_path,
-        {
-            "c.txt": f"# lock\nPytest=={pytest.__version__}+cpu\npydantic==0.1 ; python_version > '3'\nno-such-thing==1"
-        },
-    )
-    differing = software.differing(lock / "c.txt")
-    assert [(name, locked) for name, locked, _ in differing] == [("pydantic", "0.1")]
-
-
-def test_efa_version(tmp_path):
-    write(tmp_path, {"opt/amazon/efa_installed_packages": "# EFA installer version: 1.47.0\n# Debug: no"})
-    assert software.read(root=tmp_path).efa == "1.47.0"
+# ----------------------------------------------------------------------------------------------------- this machine
 
 
 def test_detect_keeps_its_answer_until_told_to_look_again():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smml.hardware.machine import GIB, MIB, Cpu, Disk, Gpu, Machine, Software, nominal_gib, slug
+from smml.hardware.machine import GIB, MIB, Cpu, Disk, Gpu, Machine, Note, Software, nominal_gib, slug
 
 
 def machine(**changes: object) -> Machine:
@@ -139,3 +139,14 @@ def test_one_process_uses_one_mig_instance():
     slices = tuple(h200(name="NVIDIA H200 MIG 1g.18gb", mig="1g.18gb") for _ in range(2))
     assert machine(gpus=slices).usable_gpus == 1
     assert machine(gpus=(h200(), h200(index=1))).usable_gpus == 2
+
+
+def test_a_machine_survives_json():
+    found = machine(gpus=(h200(),), load_average=(0.5, 0.25, 0.125), notes=(Note(text="a", fix="b"),))
+    assert Machine.model_validate_json(found.model_dump_json()) == found
+
+
+def test_accelerator_is_that_of_the_whole_gpu():
+    assert machine(gpus=(h200(),)).accelerator.key == "h200-sxm"
+    assert machine(gpus=(h200(name="NVIDIA H200 MIG 1g.18gb", mig="1g.18gb"),)).accelerator is None
+    assert machine().accelerator is None

@@ -8,8 +8,8 @@ import pytest
 from site_checks import ARGUMENTS, CHROMIUM, check_site
 from site_fixture import code, make_checkout, make_run, markdown, write_notebook
 
-from smml.course import last_run, site, site_notebook, site_stage
-from smml.course.last_run import LastRun, Outcome
+from smml.course import site, site_notebook, site_stage, state
+from smml.course.state import Outcome, RunState
 from smml.errors import UserError
 
 needs_browser = [
@@ -188,17 +188,17 @@ def test_site_without_a_run_and_without_readmes(tmp_path: Path):
 
 class TestRun:
     def test_missing_is_none_and_damaged_is_named(self, tmp_path: Path):
-        assert last_run.load(tmp_path / "run.json") is None
+        assert state.load(tmp_path / "run.json") is None
         (tmp_path / "run.json").write_text('{"profile": "cpu"}')
-        with pytest.raises(UserError, match="is not the record of a run: KeyError"):
-            last_run.load(tmp_path / "run.json")
+        with pytest.raises(UserError, match=r"run\.json is damaged .KeyError"):
+            state.load(tmp_path / "run.json")
 
     def test_unknown_status_is_refused(self, tmp_path: Path):
         make_run(tmp_path)
         text = (tmp_path / "run.json").read_text()
         (tmp_path / "run.json").write_text(text.replace('"passed"', '"fine"'))
-        with pytest.raises(UserError, match="status fine is none of passed"):
-            last_run.load(tmp_path / "run.json")
+        with pytest.raises(UserError, match=r"status .fine. is none of pending"):
+            state.load(tmp_path / "run.json")
 
 
 class TestNotebook:
@@ -232,7 +232,7 @@ class TestNotebook:
     def test_hostile_device_name_stays_text(self):
         from datetime import UTC, datetime
 
-        run = LastRun("cpu", "x", "<script>", datetime(2026, 1, 2, tzinfo=UTC))
+        run = RunState("cpu", "x", "<script>", datetime(2026, 1, 2, tzinfo=UTC))
         assert "&lt;script&gt;" in site_notebook.banner(Outcome("passed"), run)
 
 

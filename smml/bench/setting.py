@@ -2,12 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-from smml.data import Accelerator, match_accelerator
 from smml.hardware import Ceilings, Machine, Profile, ceilings, detect, select
-from smml.hardware.ceilings import cache_bytes, thread_count
+from smml.hardware.ceilings import cache_bytes, drift, thread_count
 from smml.measure import MachineId, Record, Timing, record, slowed, time_call
 from smml.roofline import Prediction, Roof, Work
 
@@ -28,13 +26,6 @@ class Setting:
         machine = detect()
         return cls(machine, select(profile, machine), ceilings(machine, refresh=refresh), source, slowdown)
 
-    @cached_property
-    def accelerator(self) -> Accelerator | None:
-        """Catalogue entry of the device that computes here; None (with a warning) where there is none."""
-        if self.device != "cuda":
-            return None  # the catalogue holds accelerators; a CPU's peak is measured only
-        return match_accelerator(self.machine.device_name, self.machine.gpus[0].memory_bytes)
-
     @property
     def device(self) -> str:
         """torch device string of the profile."""
@@ -47,12 +38,16 @@ class Setting:
 
     def physical_roof(self, dtype: str | None = None) -> Roof | None:
         """The datasheet's roof for `dtype`; None where the catalogue does not hold this device."""
-        return Roof.physical(self.accelerator, dtype or self.profile.dtype)
+        return Roof.physical(self.machine.accelerator, dtype or self.profile.dtype)
 
     def threads(self, bound: str) -> int:
         """Thread count under which the ceiling of that kind was reached; 0 on a GPU."""
         ceiling = self.ceilings.bandwidth if bound == "memory" else self.ceilings.flops[self.profile.dtype]
         return ceiling.settings.get("threads", 0)
+
+    def drift(self) -> float:
+        """How far the ceilings have moved since they were measured (0.1 = 10 %): half a second of measuring."""
+        return drift(self.ceilings, self.profile.dtype, self.device)
 
     def measure(
         self,

@@ -45,6 +45,11 @@ class Progress:
         if self.console.is_terminal:
             self.bar.stop()
 
+    def refused(self, name: str, outcome: Outcome) -> None:
+        """A notebook cannot even be started."""
+        self.console.print(f"{SYMBOL[outcome.status]} {name} {outcome.status}", style="bold")
+        self.console.print(f"    {outcome.error}", markup=False)
+
     def start(self, name: str) -> None:
         """A notebook begins."""
         with self.lock:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from smml.course import wording
-from smml.course.last_run import LastRun
+from smml.course.state import RunState
 from smml.measure.compare import Comparison
 from smml.measure.record import Record
 
@@ -13,7 +13,7 @@ GOOD_FACTOR = 1.5
 
 
 def page(
-    run: LastRun | None,
+    run: RunState | None,
     records: Sequence[Record],
     comparisons: Sequence[Comparison],
     titles: Mapping[str, str],
@@ -46,7 +46,7 @@ def is_good(record: Record) -> bool:
     return 1 / GOOD_FACTOR <= ratio(record) <= GOOD_FACTOR
 
 
-def _summary(run: LastRun | None, records: Sequence[Record], comparisons: Sequence[Comparison]) -> str:
+def _summary(run: RunState | None, records: Sequence[Record], comparisons: Sequence[Comparison]) -> str:
     if run is None:
         return "No notebook has been run on this machine yet: `make run` runs all of them."
     count = len(run.notebooks)
@@ -64,7 +64,7 @@ def _summary(run: LastRun | None, records: Sequence[Record], comparisons: Sequen
     return " ".join(lines)
 
 
-def _notebooks(run: LastRun | None, titles: Mapping[str, str]) -> str | None:
+def _notebooks(run: RunState | None, titles: Mapping[str, str]) -> str | None:
     if run is None:
         return None
     longest = max((outcome.seconds or 0.0 for outcome in run.notebooks.values()), default=0.0)
@@ -108,24 +108,19 @@ def _predictions(
             f"![Measured against predicted {unit}, on log–log axes]({path})" for unit, path in plots.items()
         )
         lines += ["", "```{container} panels", "", *images, "```"]
-    head = (
-        "Quantity",
-        "Predicted",
-        "Measured",
-        "Ratio",
-        "Of ceiling",
-        "Of peak",
-    )
+    shares = _shares(predicted)
+    head = ("Quantity", "Predicted", "Measured", "Ratio", *shares)
     for source, group in _by_source(predicted).items():
         rows = []
         for r in group:
             mark = "" if is_good(r) else "◆ "
-            rows.append(
-                f"| {_name(r)} | {wording.quantity(r.predicted, r.unit)} | {_measured(r)} "
-                f"| {mark}{wording.significant(ratio(r))}× | {_share(r.share_of_measured)} "
-                f"| {_share(r.share_of_physical)} |"
-            )
-        lines += ["", f"### {_link(source, titles)}", "", *_table(head, "lrrrrr", rows)]
+            cells = [_name(r), wording.quantity(r.predicted, r.unit), _measured(r)]
+            cells += [
+                f"{mark}{wording.significant(ratio(r))}×",
+                *(_share(getattr(r, name)) for name in shares.values()),
+            ]
+            rows.append(f"| {' | '.join(cells)} |")
+        lines += ["", f"### {_link(source, titles)}", "", *_table(head, "lrrr" + "r" * len(shares), rows)]
     return "\n".join(lines)
 
 
@@ -133,13 +128,18 @@ def _without_prediction(records: Sequence[Record], titles: Mapping[str, str]) ->
     rest = [r for r in records if not r.predicted]
     if not rest:
         return None
-    rows = [
-        f"| {_name(r)} | {_measured(r)} | {_share(r.share_of_measured)} | {_share(r.share_of_physical)} "
-        f"| {_link(r.source, titles)} |"
-        for r in rest
-    ]
-    head = ("Quantity", "Measured", "Of ceiling", "Of peak", "Source")
-    return "\n".join(["## Measured without a prediction", "", *_table(head, "lrrrl", rows)])
+    shares = _shares(rest)
+    rows = []
+    for r in rest:
+        cells = [
+            _name(r),
+            _measured(r),
+            *(_share(getattr(r, name)) for name in shares.values()),
+            _link(r.source, titles),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    table = _table(("Quantity", "Measured", *shares, "Source"), "lr" + "r" * len(shares) + "l", rows)
+    return "\n".join(["## Measured without a prediction", "", *table])
 
 
 def _baselines(comparisons: Sequence[Comparison], records: Sequence[Record]) -> str | None:
@@ -164,20 +164,30 @@ def _baselines(comparisons: Sequence[Comparison], records: Sequence[Record]) -> 
     )
 
 
-def _machine(run: LastRun | None, records: Sequence[Record]) -> str | None:
+def _machine(run: RunState | None, records: Sequence[Record]) -> str | None:
     facts: dict[str, str] = {}
     if run is not None:
         facts |= {"Device": run.device, "Fingerprint": run.machine, "Profile": run.profile}
     if records:
         latest = max(records, key=lambda r: r.date)
         facts |= {"Device": latest.machine.device, "Fingerprint": latest.machine.fingerprint}
-        facts |= {str(k).replace("_", " "): str(v) for k, v in latest.environment.items() if v is not None}
+        facts |= {
+            str(k).replace("_", " "): _fact(v)
+            for k, v in latest.environment.items()
+            if v not in (None, [], "")
+        }
         facts |= {
             "Commit": latest.commit or "not in a git checkout",
             "FLOP convention": latest.flop_convention,
         }
     rows = [f"| {wording.cell(key)} | {wording.cell(value)} |" for key, value in facts.items()]
     return "\n".join(["## The machine", "", *_table(("", ""), "ll", rows, "facts")]) if rows else None
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_fact, value))
+    return wording.significant(value) if isinstance(value, float) else str(value)
 
 
 def _by_source(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -196,8 +206,16 @@ def _link(source: str, titles: Mapping[str, str]) -> str:
 
 
 def _name(record: Record) -> str:
-    inputs = " · ".join(f"{key} {value}" for key, value in record.inputs.items())
-    return wording.cell(record.name) + (f"<br><small>{wording.cell(inputs)}</small>" if inputs else "")
+    inputs = ", ".join(f"{key} {value}" for key, value in record.inputs.items())
+    return f'<span title="{escape(inputs)}">{wording.cell(record.name)}</span>'
+
+
+def _shares(records: Sequence[Record]) -> dict[str, str]:
+    """Heading -> field, of those shares that at least one record holds."""
+    columns = {"Of ceiling": "share_of_measured", "Of peak": "share_of_physical"}
+    return {
+        head: name for head, name in columns.items() if any(getattr(r, name) is not None for r in records)
+    }
 
 
 def _measured(record: Record) -> str:

@@ -1,11 +1,12 @@
 """Predictions against measurements, drawn as SVG: one drawing a unit, both axes logarithmic."""
 
 import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from smml.course import wording
-from smml.course.report import GOOD_FACTOR, is_good
+from smml.course.report import GOOD_FACTOR, is_good, ratio
 from smml.measure.record import Record
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _MARKS = (
     ("v", "#56b4e9"),
     ("P", "#e69f00"),
 )
+_MOST_LABELS = 4
 
 
 def drawings(records: Sequence[Record]) -> dict[str, str]:
@@ -96,20 +98,19 @@ def _draw(axes: "Axes", unit: str, group: Sequence[Record], modules: Sequence[st
             label=module,
             alpha=0.9,
         )
-    for record in group:
-        if not is_good(record):
-            # A label on the side where the panel has room.
-            left = record.predicted / factor > (low * high) ** 0.5
-            axes.annotate(
-                record.name,
-                (record.predicted / factor, record.value / factor),
-                xytext=(-8 if left else 8, 0),
-                textcoords="offset points",
-                ha="right" if left else "left",
-                va="center",
-                fontsize=8.5,
-                color="#333333",
-            )
+    for record in _labelled(group, low * factor, high * factor):
+        # On the side where the panel has room.
+        left = record.predicted / factor > (low * high) ** 0.5
+        axes.annotate(
+            record.name,
+            (record.predicted / factor, record.value / factor),
+            xytext=(-8 if left else 8, 0),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            va="center",
+            fontsize=8.5,
+            color="#333333",
+        )
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set_xlabel(f"predicted ({unit_shown})")
     axes.set_ylabel(f"measured ({unit_shown})")
@@ -120,6 +121,17 @@ def _draw(axes: "Axes", unit: str, group: Sequence[Record], modules: Sequence[st
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="#eef0f3", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def _labelled(group: Sequence[Record], low: float, high: float) -> list[Record]:
+    """The records to name: those furthest from their prediction, none so near another that the names collide."""
+    least = 0.06 * math.log(high / low)
+    chosen: list[Record] = []
+    for record in sorted(group, key=lambda r: -abs(math.log(ratio(r)))):
+        clear = all(abs(math.log(record.value / other.value)) > least for other in chosen)
+        if clear and not is_good(record):
+            chosen.append(record)
+    return chosen[:_MOST_LABELS]
 
 
 def _module(record: Record) -> str:

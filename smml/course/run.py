@@ -46,22 +46,30 @@ def run(notebooks: list[Notebook], options: Options) -> RunState:
     _require_space(paths.build())
     names = [n.name for n in notebooks]
     previous = load()
-    done = previous.to_resume(names, profile) if previous and not options.fresh else []
+    done = previous.passed_before(names, profile) if previous and not options.fresh else set()
     state = RunState(profile, machine.fingerprint, machine.device_name, now(), selected=names)
     if previous:
         state.notebooks = previous.notebooks
         if done:
             state.started = previous.started
-    todo = []
+    todo, broken, expected = [], [], {}
     for notebook in notebooks:
         known = state.notebooks.get(notebook.name, Outcome())
-        if notebook.name in done and known.digest == digest(notebook, profile):
+        try:
+            notebook.require_parameters()
+            if notebook.name in done and known.digest == digest(notebook.text, profile):
+                continue
+        except UserError as error:
+            state.notebooks[notebook.name] = Outcome("failed", 0.0, str(error), ended=now())
+            broken.append(notebook.name)
             continue
         todo.append(notebook)
-    expected = {n.name: state.notebooks.get(n.name, Outcome()).seconds for n in todo}
-    state.notebooks |= {n.name: Outcome() for n in todo}
+        expected[notebook.name] = known.seconds or 0.0
+        state.notebooks[notebook.name] = Outcome()
     state.save()
-    progress = Progress(expected, kept=len(notebooks) - len(todo))
+    progress = Progress(expected, kept=len(notebooks) - len(todo) - len(broken))
+    for name in broken:
+        progress.refused(name, state.notebooks[name])
     _Run(state, options, profile, progress).all(todo)
     state.finished = now()
     state.save()
@@ -107,12 +115,11 @@ class _Run:
         """Execute one notebook in a child process; its copy, traceback and outcome are in place on return."""
         started = time.perf_counter()
         began = time.time()
-        stamp = digest(notebook, self.profile)
+        stamp = digest(notebook.text, self.profile)
         self.progress.start(notebook.name)
         target = executed(notebook.name)
         partial = target.with_name(f".{target.name}.partial.ipynb")
         try:
-            notebook.require_parameters()
             target.parent.mkdir(parents=True, exist_ok=True)
             status, error, traceback = self._child(notebook, partial)
         except UserError as problem:

@@ -19,7 +19,9 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Markdown:
 def machine(setting: Setting) -> Markdown:
     """What was detected, which profile runs, and which recorded machines stand in for what is not here."""
     rows = "\n".join(_row(row) for row in setting.machine.describe())
-    others = sorted({f"{r.machine.device} ({r.date:%Y-%m-%d})" for r in elsewhere(setting.machine.fingerprint)})
+    others = sorted(
+        {f"{r.machine.device} ({r.date:%Y-%m-%d})" for r in elsewhere(setting.machine.fingerprint)}
+    )
     stand_in = (
         f"Recorded elsewhere and shown beside, hollow: {'; '.join(others)}."
         if others
@@ -31,7 +33,17 @@ def machine(setting: Setting) -> Markdown:
 def records(items: Iterable[Record]) -> Markdown:
     """Records as rows: prediction, median, spread, error, share of the measured and of the physical ceiling."""
     return table(
-        ("quantity", "bound", "predicted", "measured", "p20 … p80", "n", "error", "of measured", "of datasheet"),
+        (
+            "quantity",
+            "bound",
+            "predicted",
+            "measured",
+            "p20 … p80",
+            "n",
+            "error",
+            "of measured",
+            "of datasheet",
+        ),
         (
             (
                 item.name,

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from smml.course import last_run, report, report_plot, site_index, site_notebook
-from smml.course.last_run import LastRun, Outcome
+from smml.course import report, report_plot, site_index, site_notebook, state
 from smml.course.site_index import Entry, Module
 from smml.course.site_stage import Stage
+from smml.course.state import Outcome, RunState
 from smml.errors import UserError
 from smml.measure.compare import Comparison, compare
 from smml.measure.record import Record, load_folder, slug
@@ -33,7 +33,7 @@ def build(root: Path, build: Path) -> Path:
     pages whose sources changed are built again. UserError names every broken link, image or source, one a
     line; the pages are there nevertheless.
     """
-    run = last_run.load(build / "run.json")
+    run = state.load(build / "run.json")
     stage = Stage(root, build / "site_source")
     modules, problems = _stage_modules(stage, root, build, run)
     readme = _read(root / "README.md")
@@ -53,7 +53,7 @@ def build(root: Path, build: Path) -> Path:
 
 
 def _stage_modules(
-    stage: Stage, root: Path, build: Path, run: LastRun | None
+    stage: Stage, root: Path, build: Path, run: RunState | None
 ) -> tuple[list[Module], list[str]]:
     modules, problems = [], []
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and _MODULE.fullmatch(path.name)):
@@ -80,7 +80,9 @@ def _stage_modules(
     return modules, problems
 
 
-def _stage_report(stage: Stage, root: Path, build: Path, run: LastRun | None, titles: dict[str, str]) -> None:
+def _stage_report(
+    stage: Stage, root: Path, build: Path, run: RunState | None, titles: dict[str, str]
+) -> None:
     records = load_folder(build / "records")
     # A folder of records may hold some that were brought from another machine.
     machine = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from smml.course import wording
-from smml.course.last_run import LastRun, Outcome
+from smml.course.state import Outcome, RunState
 
 _FIRST_SECTION = re.compile(
     r"\A(?:#\s+(?P<title>[^\n]+)\n)?(?P<intro>.*?)(?=^##\s|\Z)(?P<rest>.*)", re.S | re.M
@@ -52,7 +52,7 @@ class Module:
         return own if own.startswith(number) else f"{number} · {own}"
 
 
-def index(modules: Sequence[Module], run: LastRun | None, readme: str) -> str:
+def index(modules: Sequence[Module], run: RunState | None, readme: str) -> str:
     """The first page: what this is, the last run in one line, the map of all modules, how to run again."""
     first = _FIRST_SECTION.match(readme)
     parts = [f"# {first['title'] or TITLE}", first["intro"].strip() or INTRO, run_line(run, modules)]
@@ -72,7 +72,7 @@ def module_page(module: Module) -> str:
     return "\n\n".join([*filter(None, body), _toctree(None, pages)]) + "\n"
 
 
-def run_line(run: LastRun | None, modules: Sequence[Module]) -> str:
+def run_line(run: RunState | None, modules: Sequence[Module]) -> str:
     """The last run in one line: how many passed, failed, did not run; device, profile, date, link to the report."""
     if run is None:
         return '<p class="run-line"><span>○ No notebook has been run on this machine yet.</span></p>'

@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from smml.course import wording
-from smml.course.last_run import LastRun, Outcome
+from smml.course.state import Outcome, RunState
 
 _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
 _TITLE = re.compile(r"^#\s+(.+?)\s*#*$", re.MULTILINE)
@@ -24,7 +24,7 @@ def title(notebook: dict[str, Any], fallback: str) -> str:
     return fallback
 
 
-def page(notebook: dict[str, Any], name: str, outcome: Outcome, run: LastRun | None) -> dict[str, Any]:
+def page(notebook: dict[str, Any], name: str, outcome: Outcome, run: RunState | None) -> dict[str, Any]:
     """The notebook for the site, as a new notebook; `name` is its file's stem.
 
     Outputs are kept as they are unless the notebook did not run, in which case there are none to keep.
@@ -44,7 +44,7 @@ def page(notebook: dict[str, Any], name: str, outcome: Outcome, run: LastRun | N
     return {"cells": cells, "metadata": {"language_info": language}, "nbformat": 4, "nbformat_minor": 4}
 
 
-def banner(outcome: Outcome, run: LastRun | None) -> str:
+def banner(outcome: Outcome, run: RunState | None) -> str:
     """One line of HTML: status, device, profile, date, seconds."""
     parts = [wording.status(outcome.status)]
     if run is not None and outcome.status != "pending":

@@ -25,6 +25,7 @@ def main(source: str, target: str, parameters: str) -> int:
             target,
             parameters=json.loads(parameters),
             kernel_name="python3",
+            language="python",
             cwd=str(Path(source).parent),
             progress_bar=False,
         )

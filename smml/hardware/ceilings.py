@@ -229,6 +229,26 @@ def bandwidth_ceiling(size_bytes: int, device: str, threads: list[int]) -> tuple
     return best
 
 
+def drift(then: Ceilings, dtype: str, device: str) -> float:
+    """How far the machine has moved since `then`: the larger of |1 − now / then| of its product and its stream.
+
+    Both are measured again, for about half a second, with the settings of the ceilings.
+    """
+    import torch
+
+    ceiling = then.flops[dtype]
+    with thread_count(ceiling.settings.get("threads", 0)):
+        n = ceiling.settings["n"]
+        call = matmul(n, dtype, device, ceiling.settings["layout"])
+        product = 2 * n**3 / time_call(call, device=device, budget_s=0.2).p50
+    stream = then.bandwidth
+    with thread_count(stream.settings.get("threads", 0)):
+        size = stream.settings["array_bytes"]
+        y = torch.ones(size // 4, device=device)
+        moved = 2 * size / time_call(lambda: y.mul_(1.0), device=device, budget_s=0.2).p50
+    return max(abs(1 - product / ceiling.value), abs(1 - moved / stream.value))
+
+
 def launch_ceiling(device: str) -> Ceiling:
     """Seconds that one operation on a single element takes, back to back."""
     import torch

@@ -7,6 +7,7 @@ and EFA only. Families: "supported_ec2_instances" of the release notes of 2026-0
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from smml.data.catalogue import Instance, instances
 from smml.hardware.machine import Machine, nominal_gib
@@ -80,16 +81,24 @@ def counterpart(machine: Machine) -> Instance | None:
         )
         fits = [i for i in priced if i.accelerator is None and _graviton(i.family) == arm]
         fits = [i for i in fits if i.vcpu >= cores and i.memory.value >= memory_gib]
-    return min(fits, key=lambda item: (item.price_usd_per_hour.value, item.name), default=None)
+    # A capacity block is cheaper and must be reserved in advance: on-demand prices come first.
+    return min(
+        fits, key=lambda i: (i.price_kind != "on-demand", i.price_usd_per_hour.value, i.name), default=None
+    )
 
 
 def in_studio(instance_type: str) -> bool:
     """Whether SageMaker Studio offers the type (as ml.…): the list that the installed botocore carries."""
+    return f"ml.{instance_type}" in _studio_types()
+
+
+@lru_cache
+def _studio_types() -> frozenset[str]:
     import botocore.session  # half a second of imports that nothing else here needs
 
     loader = botocore.session.get_session().get_component("data_loader")
     shapes = loader.load_service_model("sagemaker", "service-2")["shapes"]
-    return f"ml.{instance_type}" in shapes["AppInstanceType"]["enum"]
+    return frozenset(shapes["AppInstanceType"]["enum"])
 
 
 def _graviton(family: str) -> bool:

@@ -21,8 +21,15 @@ class RopeScaling:
     original_max_position: int
 
     def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not isinstance(value, int | float):
+                raise UserError(
+                    f"rope_scaling.{name} is {value!r}: it must be a number. Correct config.json."
+                )
         if self.factor < 1:
-            raise UserError(f"rope_scaling.factor is {self.factor}: it must be 1 or more. Correct config.json.")
+            raise UserError(
+                f"rope_scaling.factor is {self.factor}: it must be 1 or more. Correct config.json."
+            )
         if not 0 < self.low_freq_factor < self.high_freq_factor:
             raise UserError(
                 f"rope_scaling.low_freq_factor is {self.low_freq_factor} and high_freq_factor is "
@@ -67,10 +74,13 @@ class LlamaConfig:
         ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise UserError(f"{name} is {value!r}: it must be a whole number of 1 or more. Correct the config.")
-        for name in ("rope_theta", "rms_norm_eps"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is {getattr(self, name)!r}: it must be above 0. Correct the config.")
+                raise UserError(
+                    f"{name} is {value!r}: it must be a whole number of 1 or more. Correct the config."
+                )
+        for name in ("rope_theta", "rms_norm_eps", "initializer_range"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not value > 0:
+                raise UserError(f"{name} is {value!r}: it must be a number above 0. Correct the config.")
         if self.heads % self.kv_heads:
             raise UserError(
                 f"heads is {self.heads} and kv_heads is {self.kv_heads}: every key-value head serves the same number "
@@ -85,9 +95,9 @@ class LlamaConfig:
             raise UserError(f"head_dim is {self.head_dim}: rotary embeddings turn pairs, so it must be even.")
         for name, ids in (("bos_token_id", (self.bos_token_id,)), ("eos_token_ids", self.eos_token_ids)):
             for token in ids:
-                if token is not None and not 0 <= token < self.vocab_size:
+                if token is not None and not (isinstance(token, int) and 0 <= token < self.vocab_size):
                     raise UserError(
-                        f"{name} holds {token} and vocab_size is {self.vocab_size}: "
+                        f"{name} holds {token!r} and vocab_size is {self.vocab_size}: "
                         f"a token id must lie in 0…{self.vocab_size - 1}. Correct the config."
                     )
 
@@ -108,16 +118,23 @@ class LlamaConfig:
         Raises UserError for another architecture, a missing field, or a variant that this model does not compute.
         """
         if fields.get("model_type", "llama") != "llama":
-            raise UserError(f"model_type is {fields['model_type']!r}: only 'llama' can be loaded. Choose another folder.")
-        only = {"hidden_act": ("silu", "silu"), "attention_dropout": (0, 0.0), "quantization_config": (None, None)}
-        for name, allowed in only.items():
-            if fields.get(name, allowed[0]) not in allowed:
-                raise UserError(f"{name} is {fields[name]!r}: only {allowed[0]!r} is supported. Choose another model.")
+            raise UserError(
+                f"model_type is {fields['model_type']!r}: only 'llama' can be loaded. Choose another folder."
+            )
+        for name, only in {"hidden_act": "silu", "attention_dropout": 0, "quantization_config": None}.items():
+            if fields.get(name, only) != only:
+                raise UserError(
+                    f"{name} is {fields[name]!r}: only {only!r} is supported. Choose another model."
+                )
 
-        def required(name: str) -> Any:
-            if fields.get(name) is None:
-                raise UserError(f"config.json has no {name!r}: a Llama needs it. Add it, or fetch the folder again.")
-            return fields[name]
+        def required(name: str) -> int:
+            value = fields.get(name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(
+                    f"config.json has {name} {value!r}: a Llama needs a whole number of 1 or more. "
+                    "Correct it, or fetch the folder again."
+                )
+            return value
 
         dim, heads = required("hidden_size"), required("num_attention_heads")
         head_dim = fields.get("head_dim")
@@ -139,7 +156,7 @@ class LlamaConfig:
             head_dim=head_dim,
             feed_forward_dim=required("intermediate_size"),
             max_sequence_length=fields.get("max_position_embeddings", 2048),
-            rope_theta=float(rope.get("rope_theta") or fields.get("rope_theta") or 10_000.0),
+            rope_theta=rope.get("rope_theta") or fields.get("rope_theta") or 10_000.0,
             rope_scaling=_rope_scaling(rope, fields.get("max_position_embeddings", 2048)),
             rms_norm_eps=fields.get("rms_norm_eps", 1e-6),
             tie_embeddings=bool(fields.get("tie_word_embeddings", False)),
@@ -173,9 +190,12 @@ class LlamaConfig:
             "intermediate_size": self.feed_forward_dim,
             "hidden_act": "silu",
             "max_position_embeddings": self.max_sequence_length,
-            "rope_theta": self.rope_theta,
+            "rope_theta": float(self.rope_theta),
             "rope_scaling": scaling,
-            "rope_parameters": {"rope_theta": self.rope_theta, **(scaling or {"rope_type": "default"})},
+            "rope_parameters": {
+                "rope_theta": float(self.rope_theta),
+                **(scaling or {"rope_type": "default"}),
+            },
             "rms_norm_eps": self.rms_norm_eps,
             "tie_word_embeddings": self.tie_embeddings,
             "attention_bias": self.attention_bias,
@@ -197,12 +217,16 @@ def _rope_scaling(rope: Mapping[str, Any], max_sequence_length: int) -> RopeScal
     if kind == "default":
         return None
     if kind != "llama3":
-        raise UserError(f"rope_type is {kind!r}: only 'default' and 'llama3' are supported. Choose another model.")
+        raise UserError(
+            f"rope_type is {kind!r}: only 'default' and 'llama3' are supported. Choose another model."
+        )
     names = ("factor", "low_freq_factor", "high_freq_factor")
     if missing := [name for name in names if name not in rope]:
-        raise UserError(f"rope_type 'llama3' without {', '.join(missing)}: it needs {', '.join(names)}. Correct config.json.")
+        raise UserError(
+            f"rope_type 'llama3' without {', '.join(missing)}: it needs {', '.join(names)}. Correct config.json."
+        )
     original = rope.get("original_max_position_embeddings") or max_sequence_length
-    return RopeScaling(*(float(rope[name]) for name in names), int(original))
+    return RopeScaling(*(rope[name] for name in names), original)
 
 
 # Shapes as published: arXiv:2307.09288 (Llama 2), arXiv:2407.21783 table 3 (Llama 3.1) and the config.json of the

@@ -25,7 +25,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
-            raise UserError(f"temperature is {self.temperature}: it must be above 0. Leave sampling out for greedy.")
+            raise UserError(
+                f"temperature is {self.temperature}: it must be above 0. Leave sampling out for greedy."
+            )
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f"top_k is {self.top_k}: it must be 1 or more, or None.")
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -50,9 +52,7 @@ def generate(
     eos: tuple[int, ...] | None = None,
 ) -> Tensor:
     """Prompts [B, T] and what follows them [B, T + n], n ≤ max_new_tokens; arguments and errors as in `stream`."""
-    steps = stream(
-        model, tokens, max_new_tokens, lengths=lengths, sampling=sampling, cache=cache, eos=eos
-    )
+    steps = stream(model, tokens, max_new_tokens, lengths=lengths, sampling=sampling, cache=cache, eos=eos)
     return torch.cat((tokens, torch.stack(list(steps), dim=1)), dim=1)
 
 
@@ -147,10 +147,14 @@ def _draw(logits: Tensor, sampling: Sampling, generator: torch.Generator | None)
     return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
 
 
-def _check(model: Llama, tokens: Tensor, max_new_tokens: int, lengths: Tensor | None, cache: str | None) -> None:
+def _check(
+    model: Llama, tokens: Tensor, max_new_tokens: int, lengths: Tensor | None, cache: str | None
+) -> None:
     config = model.config
     if tokens.dim() != 2 or tokens.numel() == 0:
-        raise UserError(f"prompts have shape {list(tokens.shape)}: give [batch, tokens], at least one token each.")
+        raise UserError(
+            f"prompts have shape {list(tokens.shape)}: give [batch, tokens], at least one token each."
+        )
     if max_new_tokens < 1:
         raise UserError(f"max_new_tokens is {max_new_tokens}: it must be 1 or more.")
     if cache not in ("static", "growing", None):

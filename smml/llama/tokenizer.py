@@ -1,6 +1,5 @@
 """A byte-level BPE tokenizer in a Hugging Face folder: train, load, save, encode, decode."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from smml.errors import UserError
 from smml.llama.config import LlamaConfig
+from smml.llama.folder import load_config, read_json, write_json
 
 BEGIN, END = "<|begin_of_text|>", "<|end_of_text|>"
 # Embeddings are often padded to a round size, so up to this many of their ids may stand for no token.
@@ -65,16 +65,15 @@ class Tokenizer:
             raise UserError(f"{folder} has no tokenizer.json: give a folder with one.")
         try:
             backend = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # noqa: BLE001 - the library raises nothing narrower
+        except Exception as error:  # the library raises nothing narrower
             raise UserError(f"{path} is no tokenizer ({error}): fetch it again.") from error
-        special = {}
-        if (folder / "tokenizer_config.json").exists():
-            special = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        path = folder / "tokenizer_config.json"
+        special = read_json(path) if path.exists() else {}
         # Older files spell a token as an object with its flags.
         names = (special.get(name) for name in ("bos_token", "eos_token"))
         tokenizer = cls(backend, *(name["content"] if isinstance(name, dict) else name for name in names))
         if (folder / "config.json").exists():
-            tokenizer.check(LlamaConfig.from_hf(json.loads((folder / "config.json").read_text(encoding="utf-8"))))
+            tokenizer.check(load_config(folder))
         return tokenizer
 
     def check(self, config: LlamaConfig) -> None:
@@ -102,7 +101,7 @@ class Tokenizer:
             "model_max_length": max_sequence_length,
             "clean_up_tokenization_spaces": False,
         }
-        (folder / "tokenizer_config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / "tokenizer_config.json", fields)
 
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
         """Token ids of `text`, with the begin and end tokens where asked; those written in the text count as tokens."""

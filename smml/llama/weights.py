@@ -1,11 +1,7 @@
 """A Llama to and from a Hugging Face folder: config.json, safetensors (whole or in shards), generation_config.json."""
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from smml.atomic import cannot_write
 from smml.errors import UserError
 from smml.llama.config import LlamaConfig
+from smml.llama.folder import load_config, read_json, whole_folder, write_json
 from smml.llama.model import Llama
 from smml.llama.ops import TORCH_OPS, Ops
 from smml.llama.tokenizer import Tokenizer
@@ -58,19 +54,6 @@ def hf_views(config: LlamaConfig, named: Iterable[tuple[str, Tensor]]) -> dict[s
     return views
 
 
-def load_config(folder: Path | str) -> LlamaConfig:
-    """Configuration of a Hugging Face folder; end-of-sequence ids from generation_config.json where it has them.
-
-    Raises UserError for a missing or unreadable file and for whatever LlamaConfig.from_hf refuses.
-    """
-    folder = Path(folder)
-    fields = _read_json(folder / "config.json")
-    if (folder / "generation_config.json").exists():
-        eos = _read_json(folder / "generation_config.json").get("eos_token_id")
-        fields["eos_token_id"] = fields.get("eos_token_id") if eos is None else eos
-    return LlamaConfig.from_hf(fields)
-
-
 def load(
     folder: Path | str,
     *,
@@ -91,6 +74,7 @@ def load(
     _check(folder, config, expected, found)
     model.materialise(device)
     expected = hf_views(config, model.named_parameters())
+    twice = None  # the output matrix of a tied model, where the file has it all the same
     with torch.no_grad():
         for path in headers:
             with safe_open(path, framework="pt") as file:
@@ -98,7 +82,15 @@ def load(
                     if name in expected:
                         expected[name].copy_(file.get_tensor(name))
                     elif name == "lm_head.weight":
-                        _check_tied(path, file.get_tensor(name), model.embedding.weight)
+                        twice = file.get_tensor(name)
+    embedding = model.embedding.weight
+    if twice is not None and (
+        twice.shape != embedding.shape or not torch.equal(twice.to(embedding), embedding)
+    ):
+        raise UserError(
+            f"{folder}: tie_word_embeddings is true and lm_head.weight {list(twice.shape)} differs from "
+            f"model.embed_tokens.weight {list(embedding.shape)}: set tie_word_embeddings to false in config.json."
+        )
     return model
 
 
@@ -120,9 +112,10 @@ def save(
     with whole_folder(folder, overwrite=overwrite) as partial:
         dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
         fields = config.to_hf(dtype)
-        _write_json(partial / "config.json", fields)
-        _write_json(
-            partial / "generation_config.json", {name: fields[name] for name in ("bos_token_id", "eos_token_id")}
+        write_json(partial / "config.json", fields)
+        write_json(
+            partial / "generation_config.json",
+            {name: fields[name] for name in ("bos_token_id", "eos_token_id")},
         )
         if tokenizer is not None:
             tokenizer.save(partial, config.max_sequence_length)
@@ -132,46 +125,18 @@ def save(
         for number, tensors in enumerate(shards, 1):
             name = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
             try:
-                save_file({key: t.cpu() for key, t in tensors.items()}, partial / name, metadata={"format": "pt"})
+                save_file(
+                    {key: t.cpu() for key, t in tensors.items()}, partial / name, metadata={"format": "pt"}
+                )
             except SafetensorError as error:
-                raise UserError(f"cannot write {folder}: {error}. Free space or choose another folder.") from error
+                raise UserError(
+                    f"cannot write {folder}: {error}. Free space or choose another folder."
+                ) from error
             weight_map |= dict.fromkeys(tensors, name)
         if len(shards) > 1:
             total = sum(tensor.nbytes for tensors in shards for tensor in tensors.values())
-            _write_json(partial / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+            write_json(partial / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
     return Path(folder)
-
-
-@contextmanager
-def whole_folder(folder: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
-    """A new folder beside `folder` to fill, which takes its place on leaving; on an exception or a kill it does not.
-
-    Raises UserError when `folder` exists without `overwrite`, or when it cannot be written.
-    """
-    folder = Path(folder)
-    if folder.exists() and not overwrite:
-        raise UserError(f"{folder} exists: choose another folder, or say overwrite=True to replace it.")
-    previous = folder.with_name(f".{folder.name}.previous")
-    partial = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial"))
-        partial.chmod(0o755)
-        yield partial
-        for path in partial.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-        if folder.exists():
-            shutil.rmtree(previous, ignore_errors=True)
-            folder.rename(previous)
-        partial.rename(folder)
-        shutil.rmtree(previous, ignore_errors=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_header(path: Path) -> dict[str, dict[str, Any]]:
@@ -180,27 +145,35 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
-            raise UserError(f"{path} is {size} bytes and its header alone {8 + length}: truncated. Fetch it again.")
+            raise UserError(
+                f"{path} is {size} bytes and its header alone {8 + length}: truncated. Fetch it again."
+            )
         try:
             header = json.loads(file.read(length))
-        except ValueError as error:
-            raise UserError(f"{path} has no readable safetensors header ({error}): fetch it again.") from error
-    header.pop("__metadata__", None)
-    stated = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            header.pop("__metadata__", None)
+            stated = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"{path} has no readable safetensors header ({error}): fetch it again."
+            ) from error
     if size != stated:
-        raise UserError(f"{path} is {size} bytes and its header says {stated}: truncated or damaged. Fetch it again.")
+        raise UserError(
+            f"{path} is {size} bytes and its header says {stated}: truncated or damaged. Fetch it again."
+        )
     return header
 
 
 def _weight_files(folder: Path) -> list[Path]:
     """The safetensors files of the folder: those that the index names, else the single one."""
     if (folder / INDEX).exists():
-        names = sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values()))
+        names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
     else:
         names = [WEIGHTS]
     missing = [name for name in names if not (folder / name).exists()]
     if missing or not names:
-        raise UserError(f"{folder} has no {', '.join(missing) or 'weights in its index'}: fetch it again, as safetensors.")
+        raise UserError(
+            f"{folder} has no {', '.join(missing) or 'weights in its index'}: fetch it again, as safetensors."
+        )
     return [folder / name for name in names]
 
 
@@ -236,15 +209,9 @@ def _check(
                 f"{name} has shape {shape} in the file and {list(view.shape)} by config.json of {folder}: correct one."
             )
         if dtype not in DTYPES:
-            raise UserError(f"{name} is {dtype} in {folder}: only {', '.join(DTYPES)} can be loaded. Convert it.")
-
-
-def _check_tied(path: Path, output: Tensor, embedding: Tensor) -> None:
-    if output.shape != embedding.shape or not torch.equal(output.to(embedding), embedding):
-        raise UserError(
-            f"{path}: tie_word_embeddings is true and lm_head.weight {list(output.shape)} differs from "
-            f"model.embed_tokens.weight {list(embedding.shape)}: set tie_word_embeddings to false in config.json."
-        )
+            raise UserError(
+                f"{name} is {dtype} in {folder}: only {', '.join(DTYPES)} can be loaded. Convert it."
+            )
 
 
 def _shards(tensors: dict[str, Tensor], max_shard_bytes: int) -> list[dict[str, Tensor]]:
@@ -262,19 +229,3 @@ def _shards(tensors: dict[str, Tensor], max_shard_bytes: int) -> list[dict[str, 
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path.parent} has no {path.name}: give a Hugging Face model folder.") from error
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error}): fetch it again.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not an object: fetch it again.")
-    return content
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

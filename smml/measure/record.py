@@ -65,8 +65,12 @@ class Record(BaseModel):
 
     @property
     def error(self) -> float | None:
-        """|measured − predicted| / measured, dimensionless; None without a prediction."""
-        return None if self.predicted is None else abs(self.value - self.predicted) / self.value
+        """|measured − predicted| time ÷ measured time, dimensionless; None without a prediction."""
+        if self.predicted is None:
+            return None
+        # Rates are turned into times, so that a kernel that takes twice its prediction is 50 % off in any unit.
+        ratio = self.predicted / self.value if self.unit == "s" else self.value / self.predicted
+        return abs(1 - ratio)
 
     def to_json(self) -> str:
         """The record as indented JSON text with a fixed key order."""

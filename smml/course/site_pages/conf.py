@@ -4,6 +4,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 # jsonschema, which comes with myst-nb, checks addresses with this grammar if it is there. Compiling it takes
 # longer than the rest of a rebuild, and no notebook format asks for it: None makes its import fail, as if absent.
 sys.modules.setdefault("rfc3987_syntax", None)
@@ -52,10 +54,10 @@ html_scaled_image_link = False
 html_show_search_summary = False
 
 
-def setup(app):
+def setup(app: Sphinx) -> dict[str, bool]:
     """Keep the files that myst-nb writes for itself beside the doctrees instead of beside the site."""
 
-    def move(app):
+    def move(app: Sphinx) -> None:
         folder = Path(app.doctreedir).parent / "outputs"
         app.env.mystnb_config = app.env.mystnb_config.copy(output_folder=str(folder))
 

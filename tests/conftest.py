@@ -1,0 +1,83 @@
+"""Shared by all tests: nothing is written into the checkout or the user's cache; skips name what enables them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("MPLBACKEND", "agg")
+# No deadline: the first example pays for imports. Derandomized: the same examples on every machine.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--strict-skips", action="store_true", help="count a skipped test as a failure (CI)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU; not collected where there is none")
+    config.addinivalue_line("markers", "notebook: executes a whole notebook of the course")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave GPU tests out where no program could enable them; notebooks, which measure, go last and alone."""
+    from smml.hardware import detect
+
+    if detect().torch_device != "cuda":
+        config.stash[_NEED_GPU] = [item for item in items if item.get_closest_marker("gpu")]
+        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+    items.sort(key=lambda item: item.get_closest_marker("notebook") is not None)
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Config) -> None:
+    left_out = config.stash.get(_NEED_GPU, [])
+    if left_out:
+        terminalreporter.write_line(
+            f"not run here: {len(left_out)} tests need an NVIDIA GPU; run make test on a machine that has one"
+        )
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped:
+        consequence = "counted as failures" if config.getoption("--strict-skips") else "not run"
+        terminalreporter.write_line(
+            f"{len(skipped)} skipped tests are {consequence}; each names its command above"
+        )
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--strict-skips") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+_NEED_GPU = pytest.StashKey[list]()
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every folder that smml writes to, inside the test's own temporary one."""
+    for name in ("BUILD", "RECORDS", "RESULTS", "CACHE"):
+        monkeypatch.setenv(f"SMML_{name}", str(tmp_path / name.lower()))
+    monkeypatch.setenv("SMML_RECORDS", str(tmp_path / "build" / "records"))
+    return tmp_path
+
+
+@pytest.fixture
+def smml(folders: Path):
+    """Run the command `smml …` in a process of its own; returns the completed process."""
+
+    def call(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "smml.cli", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd=ROOT,
+            env=os.environ | environ,
+        )
+
+    return call

@@ -1,0 +1,97 @@
+"""Every notebook of the course, executed: as it stands, and with its solutions in place of the stubs."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from smml import paths
+from smml.course import notebook as files
+from smml.course.run import Options, executed, run
+from smml.measure import load_folder
+from smml.measure.record import slug
+
+COURSE = files.find()
+
+
+@pytest.fixture(scope="module")
+def solved_course(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout whose notebooks hold the solutions."""
+    root = tmp_path_factory.mktemp("solved")
+    for notebook in COURSE:
+        target = root / f"{notebook.name}.ipynb"
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(files.canonical(files.solved(notebook.node)))
+    return root
+
+
+def output_text(name: str) -> str:
+    node = nbformat.read(executed(name), as_version=4)
+    return "".join(o.get("text", "") for c in node.cells if c.cell_type == "code" for o in c.outputs)
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("notebook", COURSE, ids=lambda n: n.name)
+def test_a_notebook_runs_as_it_stands_and_leaves_records(notebook):
+    outcome = run([notebook], Options(timeout_s=300)).notebooks[notebook.name]
+    assert outcome.status == "passed", outcome.error
+    text = output_text(notebook.name)
+    assert text.count("not attempted") == len(files.solutions(notebook.node))
+    records = load_folder(paths.records() / slug(notebook.name))
+    assert records, "a notebook that measures leaves records"
+    assert {r.source for r in records} == {notebook.name}
+    assert all(r.predicted for r in records), "predicted before it was measured"
+    node = nbformat.read(executed(notebook.name), as_version=4)
+    errors = [o for c in node.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "error"]
+    assert errors == []
+    warned = [
+        o.text for c in node.cells if c.cell_type == "code" for o in c.outputs if o.get("name") == "stderr"
+    ]
+    assert warned == [], "a reader would wonder"
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("name", [n.name for n in COURSE])
+def test_a_notebook_runs_with_its_solutions(name, solved_course):
+    (notebook,) = files.select([name], solved_course)
+    outcome = run([notebook], Options(timeout_s=300)).notebooks[name]
+    assert outcome.status == "passed", outcome.error
+    text = output_text(name)
+    assert "not attempted" not in text
+    assert text.count("✔") == len(files.solutions(files.select([name])[0].node))
+
+
+@pytest.mark.notebook
+def test_a_wrong_answer_stops_the_notebook_with_its_hint(tmp_path):
+    name = "00_getting_started/01_your_machine"
+    (notebook,) = files.select([name])
+    node = files.solved(notebook.node)
+    exercise = next(c for c in node.cells if "def copy_seconds" in c.source and c.cell_type == "code")
+    exercise.source = exercise.source.replace("(2 + write_allocate)", "1")
+    setup = [c for c in node.cells if "parameters" in files.tags(c)]
+    imports = nbformat.v4.new_code_cell("from smml.course import check")
+    index = node.cells.index(exercise)
+    node.cells = [node.cells[0], *setup, imports, *node.cells[index : index + 2]]
+    path = tmp_path / "00_x" / "01_x.ipynb"
+    path.parent.mkdir()
+    nbformat.write(node, path)
+    (wrong,) = files.find(tmp_path)
+    outcome = run([wrong], Options()).notebooks["00_x/01_x"]
+    assert outcome.status == "failed"
+    assert "A copy reads every byte once and writes it once" in outcome.error
+
+
+@pytest.mark.notebook
+def test_an_injected_slowdown_fails_the_comparison(smml, folders):
+    """The whole chain: two real runs of a bench on this machine, one with every call done twice."""
+    fast, slow = folders / "fast", folders / "slow"
+    first = smml("bench", "elementwise", "--out", str(fast))
+    assert first.returncode == 0, first.stderr
+    second = smml("bench", "elementwise", "--out", str(slow), "--inject-slowdown", "2")
+    assert second.returncode == 0, second.stderr
+    assert smml("compare", str(fast), "--accept").returncode == 0
+    same = smml("compare", str(fast))
+    assert same.returncode == 0, same.stdout
+    judged = smml("compare", str(slow))
+    assert judged.returncode == 1, judged.stdout
+    assert "slower" in judged.stdout
