@@ -21,7 +21,9 @@ Profile = Annotated[str, typer.Option(help="auto, cpu, gpu, multi_gpu or cluster
 
 
 @app.callback(invoke_without_command=True)
-def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
     """Self-managed machine learning, measured."""
     if show:
         print(f"smml {__version__}")
@@ -46,8 +48,12 @@ def run(
     ] = None,
     profile: Profile = "auto",
     timeout: Annotated[float, typer.Option(help="Seconds that one notebook may take.")] = 600.0,
-    jobs: Annotated[int, typer.Option(help="Notebooks side by side, of those that do not measure.")] = 0,
-    fresh: Annotated[bool, typer.Option(help="Start over even if the last run was interrupted.")] = False,
+    jobs: Annotated[
+        int, typer.Option(help="Notebooks side by side, of those that do not measure.")
+    ] = 0,
+    fresh: Annotated[
+        bool, typer.Option(help="Start over even if the last run was interrupted.")
+    ] = False,
     site: Annotated[bool, typer.Option(help="Build the site afterwards.")] = True,
 ) -> None:
     """Execute notebooks on this machine into build/, then build the site; goes on where it was interrupted."""
@@ -60,7 +66,9 @@ def run(
     try:
         state = execute(chosen, options)
     except KeyboardInterrupt:
-        print("interrupted: what passed is kept, the same command goes on from there", file=sys.stderr)
+        print(
+            "interrupted: what passed is kept, the same command goes on from there", file=sys.stderr
+        )
         raise typer.Exit(130) from None
     outcomes = [state.notebooks[n.name] for n in chosen]
     passed = sum(o.status == "passed" for o in outcomes)
@@ -91,18 +99,22 @@ def bench(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the records; default build/records/bench.")
     ] = None,
-    refresh: Annotated[bool, typer.Option(help="Measure the machine's ceilings anew first.")] = False,
+    refresh: Annotated[
+        bool, typer.Option(help="Measure the machine's ceilings anew first.")
+    ] = False,
     inject_slowdown: Annotated[
         int, typer.Option(help="Do every call N times: proves that compare can fail.")
     ] = 1,
 ) -> None:
     """Measure on this machine and write one record a quantity."""
-    from smml.bench import BENCHES, Setting
+    from smml.bench import BENCHES, OF_THE_MACHINE, Setting
 
-    chosen = list(BENCHES) if names == ["all"] else names
+    chosen = OF_THE_MACHINE if names == ["all"] else names
     unknown = [name for name in chosen if name not in BENCHES]
     if unknown:
-        raise UserError(f"no bench named {', '.join(unknown)}; there are: {', '.join(BENCHES)}, all.")
+        raise UserError(
+            f"no bench named {', '.join(unknown)}; there are: {', '.join(BENCHES)}, all."
+        )
     for name in chosen:
         setting = Setting.here(f"bench/{name}", profile, refresh=refresh, slowdown=inject_slowdown)
         for record in BENCHES[name](setting):
@@ -119,7 +131,9 @@ def compare(
     baseline: Annotated[
         Path | None, typer.Option(help="Folder of baselines; default: this machine's.")
     ] = None,
-    accept: Annotated[bool, typer.Option(help="Store the records as this machine's baselines.")] = False,
+    accept: Annotated[
+        bool, typer.Option(help="Store the records as this machine's baselines.")
+    ] = False,
 ) -> None:
     """Hold records against the baselines of the same machine; exit 1 if any is slower than its band allows."""
     from smml.measure import compare as against
@@ -140,18 +154,24 @@ def compare(
     comparisons = against(measured, known)
     judged = [c for c in comparisons if c.ratio is not None]
     if not judged:
-        raise UserError(f"no baseline for {fingerprint}: store this run as one with smml compare --accept.")
+        raise UserError(
+            f"no baseline for {fingerprint}: store this run as one with smml compare --accept."
+        )
     for c in comparisons:
         speed = f"{c.ratio:6.2f}× baseline" if c.ratio is not None else ""
         print(f"{c.verdict:12s} {c.name:40s} {speed}")
     slower = regressions(comparisons)
-    print(f"{len(judged)} compared with {fingerprint}: {len(slower)} slower than their band allows.")
+    print(
+        f"{len(judged)} compared with {fingerprint}: {len(slower)} slower than their band allows."
+    )
     raise typer.Exit(1 if slower else 0)
 
 
 @app.command("format")
 def format_notebooks(
-    check: Annotated[bool, typer.Option(help="Change nothing; exit 1 if a rule is broken.")] = False,
+    check: Annotated[
+        bool, typer.Option(help="Change nothing; exit 1 if a rule is broken.")
+    ] = False,
 ) -> None:
     """Bring notebooks into their stored form (no outputs) and name every rule that they break."""
     from smml import atomic
@@ -169,17 +189,25 @@ def format_notebooks(
     raise typer.Exit(1 if found else 0)
 
 
-@app.command()
-def lab() -> None:
-    """Open JupyterLab on the notebooks."""
-    jupyter = shutil.which("jupyter", path=str(Path(sys.executable).parent)) or shutil.which("jupyter")
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> None:
+    """Open JupyterLab on the notebooks; further options go to JupyterLab."""
+    jupyter = shutil.which("jupyter", path=str(Path(sys.executable).parent)) or shutil.which(
+        "jupyter"
+    )
     if jupyter is None:
         raise UserError("jupyter is not installed here: run make lab, or pip install jupyterlab.")
-    os.execv(jupyter, [jupyter, "lab", f"--notebook-dir={paths.checkout()}"])
+    # Containers run as root, where JupyterLab refuses to start unless it is told that this is meant.
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    os.execv(jupyter, [jupyter, "lab", f"--notebook-dir={paths.checkout()}", *root, *context.args])
 
 
 def _record_line(record) -> str:
-    share = f", {record.share_of_measured:.0%} of the measured ceiling" if record.share_of_measured else ""
+    share = (
+        f", {record.share_of_measured:.0%} of the measured ceiling"
+        if record.share_of_measured
+        else ""
+    )
     return f"{record.name:44s} {record.value:.4g} {record.unit} (p20 {record.p20:.4g}, p80 {record.p80:.4g}, n {record.n}){share}"
 
 

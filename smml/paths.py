@@ -24,6 +24,11 @@ def results() -> Path:
     return Path(os.environ.get("SMML_RESULTS") or checkout() / "results")
 
 
+def models() -> Path:
+    """Folder of the models kept in the repository: $SMML_MODELS, else models/ in the checkout."""
+    return Path(os.environ.get("SMML_MODELS") or checkout() / "models")
+
+
 def cache() -> Path:
     """Per-user cache of measured ceilings: $SMML_CACHE, else $XDG_CACHE_HOME/smml, else ~/.cache/smml."""
     base = os.environ.get("SMML_CACHE")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+
 from smml.measure import Record
 from smml.roofline import Roof, Work
 
@@ -22,7 +23,9 @@ def axes(title: str, inches: tuple[float, float] = INCHES) -> "tuple[Figure, Axe
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=inches, dpi=100, layout="constrained")
-    pyplot.close(figure)  # else a notebook shows it twice: as the cell's value and as an open figure
+    pyplot.close(
+        figure
+    )  # else a notebook shows it twice: as the cell's value and as an open figure
     axis.set_title(title, loc="left", fontsize=13, fontweight="bold")
     axis.grid(True, which="major", color="#d0d0d0", linewidth=0.7)
     axis.set_axisbelow(True)
@@ -86,7 +89,9 @@ def _roof(axis: "Axes", roof: Roof, low: float, high: float, number: int) -> Non
         linewidth=2.2,
         label=f"{roof.name} ({roof.kind})",
     )
-    axis.plot([roof.ridge], [roof.peak_flops], marker="|", markersize=14, color=color, linestyle="none")
+    axis.plot(
+        [roof.ridge], [roof.peak_flops], marker="|", markersize=14, color=color, linestyle="none"
+    )
     axis.annotate(
         f"ridge {roof.ridge:.3g} FLOP/byte\n{si(roof.peak_flops, 'FLOP/s')}, {si(roof.bandwidth_bytes_per_s, 'B/s')}",
         (roof.ridge, roof.peak_flops),
@@ -106,7 +111,9 @@ def _points(axis: "Axes", records: Iterable[Record], *, filled: bool) -> None:
         if not known:
             continue
         label = (
-            family if filled else f"{family}, recorded: {known[0].machine.device}, {known[0].date:%Y-%m-%d}"
+            family
+            if filled
+            else f"{family}, recorded: {known[0].machine.device}, {known[0].date:%Y-%m-%d}"
         )
         axis.errorbar(
             [r.flops / r.bytes for r in known],
@@ -180,7 +187,12 @@ def bars(
     marked = {n: p for n, p in (reference or {}).items() if n in values}
     if marked:
         axis.plot(
-            list(marked.values()), list(marked), "D", color=COLORS[1], markersize=9, label="datasheet, dense"
+            list(marked.values()),
+            list(marked),
+            "D",
+            color=COLORS[1],
+            markersize=9,
+            label="datasheet, dense",
         )
         axis.legend(fontsize=10)
     axis.invert_yaxis()
@@ -194,22 +206,14 @@ def bars(
 def landscape(roofs: Iterable[Roof], here: Roof, title: str) -> "Figure":
     """Devices as points, bandwidth on x and peak FLOP/s on y (log–log); `here` is the star."""
     figure, axis = axes(title)
-    for number, roof in enumerate(roofs):
+    roofs = list(roofs)
+    for roof in roofs:
         axis.plot(roof.bandwidth_bytes_per_s, roof.peak_flops, "o", color=COLORS[0], markersize=8)
-        right = number % 2 == 0
-        axis.annotate(
-            roof.name,
-            (roof.bandwidth_bytes_per_s, roof.peak_flops),
-            xytext=(7 if right else -7, -4),
-            textcoords="offset points",
-            ha="left" if right else "right",
-            fontsize=9,
-        )
     axis.plot(here.bandwidth_bytes_per_s, here.peak_flops, "*", color=COLORS[1], markersize=18)
     axis.annotate(
         f"this machine ({here.kind})",
         (here.bandwidth_bytes_per_s, here.peak_flops),
-        xytext=(12, -4),
+        xytext=(14, -4),
         textcoords="offset points",
         fontsize=11,
         fontweight="bold",
@@ -220,7 +224,37 @@ def landscape(roofs: Iterable[Roof], here: Roof, title: str) -> "Figure":
     axis.set_ylabel("peak (FLOP/s)", fontsize=12)
     _si_axis(axis.xaxis)
     _si_axis(axis.yaxis)
+    _label_apart(axis, [(r.name, r.bandwidth_bytes_per_s, r.peak_flops) for r in roofs])
     return figure
+
+
+def _label_apart(axis: "Axes", labels: Sequence[tuple[str, float, float]]) -> None:
+    """Write each label beside its point where it covers neither another label nor a point; leave it out if nowhere."""
+    from matplotlib.transforms import Bbox
+
+    axis.figure.canvas.draw()  # positions in pixels exist only after a drawing
+    points = [axis.transData.transform((x, y)) for _, x, y in labels]
+    taken = [Bbox.from_extents(px - 5, py - 5, px + 5, py + 5) for px, py in points]
+    taken += [text.get_window_extent() for text in axis.texts]
+    places = [(dx, dy) for dy in (-4, 9, -17, 22, -30, 35, -43) for dx in (9, -9)]
+    for name, x, y in labels:
+        for dx, dy in places:
+            text = axis.annotate(
+                name,
+                (x, y),
+                xytext=(dx, dy),
+                textcoords="offset points",
+                fontsize=9,
+                ha="left" if dx > 0 else "right",
+                # A label that had to move away keeps a thread to its point.
+                arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6} if abs(dy) > 9 else None,
+            )
+            box = text.get_window_extent()
+            inside = axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1 + 40
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
 
 
 def flops_per_s(record: Record) -> float:

@@ -16,11 +16,15 @@ settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--strict-skips", action="store_true", help="count a skipped test as a failure (CI)")
+    parser.addoption(
+        "--strict-skips", action="store_true", help="count a skipped test as a failure (CI)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU; not collected where there is none")
+    config.addinivalue_line(
+        "markers", "gpu: needs an NVIDIA GPU; not collected where there is none"
+    )
     config.addinivalue_line("markers", "notebook: executes a whole notebook of the course")
 
 

@@ -24,7 +24,9 @@ VARIANTS = {
     "grouped": GROUPED,
     "one head each, tied": replace(GROUPED, kv_heads=4, tie_embeddings=True),
     "one key head": replace(GROUPED, kv_heads=1, rms_norm_eps=1e-3),
-    "stretched rope": replace(GROUPED, rope_theta=500.0, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 16)),
+    "stretched rope": replace(
+        GROUPED, rope_theta=500.0, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 16)
+    ),
     "biased": replace(GROUPED, attention_bias=True, mlp_bias=True, tie_embeddings=True),
     "biased attention, wide heads": replace(GROUPED, attention_bias=True, head_dim=32),
 }

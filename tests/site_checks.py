@@ -52,7 +52,9 @@ def check_site(index: Path) -> list[str]:
     root = index.resolve().parent
     problems = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS).new_context()
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=ARGUMENTS
+        ).new_context()
         looks = {path: _look(browser, path) for path in sorted(root.rglob("*.html"))}
         problems += _search(browser, root, _word(looks[root / "index.html"]))
         browser.close()
@@ -72,7 +74,9 @@ def _look(browser: BrowserContext, path: Path) -> Look:
     problems += [f"image without a picture: {source}" for source in holds["blank"]]
     problems += [f"image without a text alternative: {source}" for source in holds["nameless"]]
     if holds["drawn"] != holds["formulas"] or holds["wrong"]:
-        problems.append(f"{holds['drawn']} of {holds['formulas']} formulas drawn, {holds['wrong']} in error")
+        problems.append(
+            f"{holds['drawn']} of {holds['formulas']} formulas drawn, {holds['wrong']} in error"
+        )
     if holds["open"]:
         problems.append(f"{holds['open']} details stand open")
     if holds["stuck"]:

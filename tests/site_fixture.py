@@ -82,8 +82,13 @@ def display(**data: str) -> dict:
 
 def write_notebook(path: Path, *cells: dict, outputs: bool = True) -> None:
     """A notebook file; without `outputs`, as a checkout stores it."""
-    kept = [cell if outputs or cell["cell_type"] != "code" else {**cell, "outputs": []} for cell in cells]
-    text = json.dumps({"cells": kept, "metadata": {"papermill": {}}, "nbformat": 4, "nbformat_minor": 5})
+    kept = [
+        cell if outputs or cell["cell_type"] != "code" else {**cell, "outputs": []}
+        for cell in cells
+    ]
+    text = json.dumps(
+        {"cells": kept, "metadata": {"papermill": {}}, "nbformat": 4, "nbformat_minor": 5}
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 
@@ -109,7 +114,9 @@ def records() -> list[Record]:
     """Rates and times, some predicted well, one badly, one not at all."""
     shares = {"share_of_measured": 0.91, "share_of_physical": 0.62}
     return [
-        record("gemm 1024", 1.37e11, predicted=1.5e11, inputs={"M": 1024, "dtype": "float32"}, **shares),
+        record(
+            "gemm 1024", 1.37e11, predicted=1.5e11, inputs={"M": 1024, "dtype": "float32"}, **shares
+        ),
         record("gemm 128", 4.1e10, predicted=1.2e11, inputs={"M": 128, "dtype": "float32"}),
         record("copy", 1.21e10, unit="byte/s", predicted=1.25e10, source="bench copy"),
         record("softmax", 2.1e-4, unit="s", better="lower", predicted=1.9e-4),
@@ -150,7 +157,11 @@ def make_run(build: Path) -> None:
                 "seconds": 3.4,
                 "error": "ValueError: <no> peak",
             },
-            "01_leveraging_hardware/01_roofline": {"status": "passed", "seconds": 71.2, "error": None},
+            "01_leveraging_hardware/01_roofline": {
+                "status": "passed",
+                "seconds": 71.2,
+                "error": None,
+            },
         },
     }
     (build / "run.json").write_text(json.dumps(run))
@@ -164,7 +175,10 @@ def notebooks() -> dict[str, list[dict]]:
         "output_type": "error",
         "ename": "ValueError",
         "evalue": "<no> peak",
-        "traceback": ["ValueError                Traceback (most recent call last)", "ValueError: <no> peak"],
+        "traceback": [
+            "ValueError                Traceback (most recent call last)",
+            "ValueError: <no> peak",
+        ],
     }
     table = "<table><tr><th>dtype</th><th>GFLOP/s</th></tr><tr><td>float32</td><td>137</td></tr></table>"
     return {
@@ -172,7 +186,9 @@ def notebooks() -> dict[str, list[dict]]:
             markdown("# What is this machine good for?\n\n2 minutes on a laptop."),
             code('profile = "auto"\nseed = 0', "parameters"),
             code("raise ValueError('<no> peak')", outputs=(failure,)),
-            markdown("## Next\n\nOn to [the roofline](../01_leveraging_hardware/01_roofline.ipynb)."),
+            markdown(
+                "## Next\n\nOn to [the roofline](../01_leveraging_hardware/01_roofline.ipynb)."
+            ),
         ],
         "01_leveraging_hardware/01_roofline.ipynb": [
             markdown(
@@ -198,7 +214,9 @@ def notebooks() -> dict[str, list[dict]]:
             markdown(SOLUTION, "solution"),
             code(
                 "summary",
-                outputs=(display(text_markdown="Reached **137 GFLOP/s** at $n = 1024$.", text_plain="x"),),
+                outputs=(
+                    display(text_markdown="Reached **137 GFLOP/s** at $n = 1024$.", text_plain="x"),
+                ),
             ),
         ],
         "01_leveraging_hardware/02_batching.ipynb": [

@@ -18,7 +18,9 @@ from smml.data.catalogue import (
 )
 from smml.errors import UserError
 
-ACCELERATORS = resources.files("smml.data").joinpath("accelerators.toml").read_text(encoding="utf-8")
+ACCELERATORS = (
+    resources.files("smml.data").joinpath("accelerators.toml").read_text(encoding="utf-8")
+)
 INSTANCES = resources.files("smml.data").joinpath("instances.toml").read_text(encoding="utf-8")
 
 KEYS = """v100-16gb v100-32gb t4 a100-40gb-sxm a100-80gb-sxm a100-80gb-pcie a10 a10g l4 l40s h100-sxm h100-pcie
@@ -71,7 +73,10 @@ def test_every_figure_has_unit_source_and_past_date():
         assert figure.unit, (where, field)
         assert figure.source, (where, field)
         assert figure.url.startswith("http"), (where, field)
-        assert datetime.date(2015, 1, 1) <= figure.date <= datetime.date(2026, 11, 21), (where, field)
+        assert datetime.date(2015, 1, 1) <= figure.date <= datetime.date(2026, 11, 21), (
+            where,
+            field,
+        )
 
 
 def test_unchecked_figures_are_the_known_ones():
@@ -161,7 +166,11 @@ def test_physical_bounds():
         # FLOPs per byte at the ridge of the roofline, at the fastest 16-bit rate.
         widest = max(peaks.get("bf16", 0), peaks.get("fp16", 0), peaks.get("fp32", 0))
         assert 10 <= widest / device.bandwidth.value <= 1500, device.key
-        order = [peaks[dtype] for dtype in ("fp64", "fp32", "tf32", "bf16", "fp8", "fp4") if dtype in peaks]
+        order = [
+            peaks[dtype]
+            for dtype in ("fp64", "fp32", "tf32", "bf16", "fp8", "fp4")
+            if dtype in peaks
+        ]
         assert order == sorted(order), device.key
         if "bf16" in peaks and "fp16" in peaks:
             assert peaks["bf16"] == peaks["fp16"], device.key
@@ -257,16 +266,22 @@ def test_instances_name_accelerators_that_exist_and_status_and_region():
         assert entry.network_baseline.value <= entry.network.value
         assert entry.price_usd_per_hour.unit == "USD/h"
         assert 0.004 < entry.price_usd_per_hour.value < 200
-    assert {entry.price_kind for entry in instances().values() if entry.family in ("p5e", "trn2")} == {
-        "capacity block"
+    assert {
+        entry.price_kind for entry in instances().values() if entry.family in ("p5e", "trn2")
+    } == {"capacity block"}
+    assert {entry.status for entry in instances().values() if entry.family in ("p3", "g4ad")} == {
+        "withdrawn"
     }
-    assert {entry.status for entry in instances().values() if entry.family in ("p3", "g4ad")} == {"withdrawn"}
     assert instance("m5.large").status == "previous generation"
 
 
 @pytest.mark.parametrize("family", ["t3", "m5", "c5", "c6g", "r5", "x1e"])
 def test_price_is_linear_in_memory(family):
-    sizes = [entry for entry in instances().values() if entry.family == family and "metal" not in entry.name]
+    sizes = [
+        entry
+        for entry in instances().values()
+        if entry.family == family and "metal" not in entry.name
+    ]
     rates = [entry.price_usd_per_hour.value / entry.memory.value for entry in sizes]
     assert len(rates) > 4
     assert max(rates) == pytest.approx(min(rates), rel=1e-6)

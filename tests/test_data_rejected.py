@@ -12,7 +12,9 @@ from smml.data import catalogue
 from smml.data.catalogue import instances, read_accelerators, read_instances
 from smml.errors import UserError
 
-ACCELERATORS = resources.files("smml.data").joinpath("accelerators.toml").read_text(encoding="utf-8")
+ACCELERATORS = (
+    resources.files("smml.data").joinpath("accelerators.toml").read_text(encoding="utf-8")
+)
 INSTANCES = resources.files("smml.data").joinpath("instances.toml").read_text(encoding="utf-8")
 
 # A small file with one row, into which the tests put figures.
@@ -49,7 +51,12 @@ def row(dense: float = 1e15, sparse: float = 2e15) -> str:
 
 
 MUTATIONS = [
-    ("bf16 = 989.4e12\nfp16", "bf16 = 1978.9e12\nfp16", "h100-sxm", r"dense_peak_flops\.bf16 = 1\.9789e\+15"),
+    (
+        "bf16 = 989.4e12\nfp16",
+        "bf16 = 1978.9e12\nfp16",
+        "h100-sxm",
+        r"dense_peak_flops\.bf16 = 1\.9789e\+15",
+    ),
     ("bandwidth = 3.35e12", "bandwidth = -3.35e12", "h100-sxm", "bandwidth"),
     ("bandwidth = 3.35e12", "bandwidth = nan", "h100-sxm", "bandwidth"),
     ("bandwidth = 3.35e12", 'bandwidth = "3.35 TB/s"', "h100-sxm", "bandwidth"),
@@ -75,7 +82,9 @@ MUTATIONS = [
 @pytest.mark.parametrize(("old", "new", "where", "what"), MUTATIONS)
 def test_a_mutated_accelerator_file_is_rejected_with_row_and_field(old, new, where, what):
     assert old in ACCELERATORS
-    with pytest.raises(UserError, match=rf"accelerators\.toml, row {where}, field .*{what}") as caught:
+    with pytest.raises(
+        UserError, match=rf"accelerators\.toml, row {where}, field .*{what}"
+    ) as caught:
         read_accelerators(ACCELERATORS.replace(old, new, 1))
     assert "\n" not in str(caught.value)
 

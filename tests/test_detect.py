@@ -74,7 +74,11 @@ def caches(count: int, sizes: dict[str, str], share: int) -> dict[str, str]:
             folder = f"sys/devices/system/cpu/cpu{n}/cache/index{index}"
             first = n // share * share
             sharers = f"{first}-{first + share - 1}" if kind[0] == "3" else f"{n}"
-            files |= {f"{folder}/level": kind[0], f"{folder}/type": kind[1:], f"{folder}/size": size}
+            files |= {
+                f"{folder}/level": kind[0],
+                f"{folder}/type": kind[1:],
+                f"{folder}/size": size,
+            }
             files |= {f"{folder}/shared_cpu_list": sharers}
     return files
 
@@ -97,7 +101,9 @@ def test_graviton_is_named_by_its_part_number(tmp_path):
 def test_unknown_arm_part_keeps_its_numbers(tmp_path):
     write(
         tmp_path,
-        {"proc/cpuinfo": "processor : 0\nCPU implementer : 0x99\nCPU part : 0x001\nFeatures : asimd"},
+        {
+            "proc/cpuinfo": "processor : 0\nCPU implementer : 0x99\nCPU part : 0x001\nFeatures : asimd"
+        },
     )
     assert cpu.read(tmp_path, affinity=1).model == "Arm implementer 0x99 part 0x001"
 
@@ -202,7 +208,10 @@ def test_usable_cores_are_whole_and_within_both_limits(affinity, quota):
 
 
 def test_quota_reduces_usable_cores(tmp_path):
-    files = cpuinfo(EPYC, 8) | {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "250000 100000"}
+    files = cpuinfo(EPYC, 8) | {
+        "proc/self/cgroup": "0::/",
+        "sys/fs/cgroup/cpu.max": "250000 100000",
+    }
     found = cpu.read(write(tmp_path, files), affinity=8)
     assert (found.logical_cores, found.usable_cores, found.quota_cores) == (8, 2, 2.5)
 
@@ -230,12 +239,24 @@ def test_memory_without_a_v1_limit(tmp_path):
 
 def test_interfaces_leave_out_loopback_and_idle_virtual_devices(tmp_path):
     net = "sys/class/net"
-    files = {f"{net}/lo/operstate": "unknown", f"{net}/ifb0/operstate": "down", f"{net}/eth0/operstate": "up"}
-    files |= {f"{net}/eth0/speed": "25000", f"{net}/eth0/mtu": "9001", f"{net}/eth1/operstate": "down"}
+    files = {
+        f"{net}/lo/operstate": "unknown",
+        f"{net}/ifb0/operstate": "down",
+        f"{net}/eth0/operstate": "up",
+    }
+    files |= {
+        f"{net}/eth0/speed": "25000",
+        f"{net}/eth0/mtu": "9001",
+        f"{net}/eth1/operstate": "down",
+    }
     files |= {f"{net}/eth1/speed": "-1", f"{net}/eth1/device/vendor": "0x1d0f"}
     found = {item.name: item for item in host.interfaces(write(tmp_path, files))}
     assert set(found) == {"eth0", "eth1"}
-    assert (found["eth0"].speed_bits_per_s, found["eth0"].mtu, found["eth0"].up) == (25e9, 9001, True)
+    assert (found["eth0"].speed_bits_per_s, found["eth0"].mtu, found["eth0"].up) == (
+        25e9,
+        9001,
+        True,
+    )
     assert (found["eth1"].speed_bits_per_s, found["eth1"].up) == (None, False)
 
 
@@ -247,7 +268,10 @@ def test_efa_with_and_without_its_driver(tmp_path):
     write(tmp_path, {"sys/class/infiniband/rdmap0s6/ports/1/rate": "100 Gb/sec (4X EDR)"})
     write(
         tmp_path,
-        {"sys/class/infiniband/rdmap0s6/ports/1/state": "4: ACTIVE", "sys/class/net/eth0/operstate": "up"},
+        {
+            "sys/class/infiniband/rdmap0s6/ports/1/state": "4: ACTIVE",
+            "sys/class/net/eth0/operstate": "up",
+        },
     )
     (tmp_path / "sys/class/infiniband/rdmap0s6/device").symlink_to(pci / "0000:00:06.0")
     efa = [item for item in host.interfaces(tmp_path) if item.efa]

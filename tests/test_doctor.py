@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from smml import doctor
-from smml.doctor import Finding, examine, exit_code, render
+from smml.doctor import Finding, examine, exit_code, render, setup
 from smml.hardware import Cpu, Disk, Ec2, Gpu, Interface, Machine, Note, Software, detect, software
+from smml.hardware.ceilings import cache_path
 from smml.hardware.machine import GIB, MIB
 
-CPU = Cpu(model="AMD EPYC", vendor="AuthenticAMD", physical_cores=4, logical_cores=8, usable_cores=8)
+CPU = Cpu(
+    model="AMD EPYC", vendor="AuthenticAMD", physical_cores=4, logical_cores=8, usable_cores=8
+)
 SOFTWARE = Software(python="3.12.1", torch="2.13.0", triton="3.7.1")
 CUDA = SOFTWARE.model_copy(update={"cuda": "13.0", "driver": "580.159.04", "driver_cuda": "13.0"})
 H200 = Gpu(index=0, name="NVIDIA H200", memory_bytes=143771 * MIB)
@@ -37,14 +39,14 @@ def healthy(monkeypatch, tmp_path):
     """Everything around the machine is in order; a test then breaks one thing."""
     monkeypatch.setenv("SMML_BUILD", str(tmp_path / "build"))
     monkeypatch.setenv("SMML_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(doctor, "_probe_torch", probe())
+    monkeypatch.setattr(setup.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(setup, "_probe_torch", probe())
     monkeypatch.setattr(software, "unmet", lambda: [])
     monkeypatch.setattr(software, "differing", lambda lock: [])
     headers = tmp_path / "include"
     headers.mkdir()
     (headers / "Python.h").touch()
-    monkeypatch.setattr(doctor.sysconfig, "get_path", lambda name: str(headers))
+    monkeypatch.setattr(setup.sysconfig, "get_path", lambda name: str(headers))
 
 
 def not_ok(findings: list[Finding]) -> list[tuple[str, str]]:
@@ -62,7 +64,11 @@ def test_healthy_machine(found):
     findings = examine(found)
     assert not_ok(findings) == []
     assert exit_code(findings) == 0
-    assert render(findings).splitlines()[-1].startswith("doctor: ready for make run: 0 blocking, 0 warnings")
+    assert (
+        render(findings)
+        .splitlines()[-1]
+        .startswith("doctor: ready for make run: 0 blocking, 0 warnings")
+    )
 
 
 BUILD_LOW, BUILD_FULL = disk("build", free=GIB), disk("build", free=199 * MIB)
@@ -95,30 +101,41 @@ def test_what_a_machine_lacks(changes, level, subject, fix):
 
 
 def test_no_compiler_blocks_and_no_browser_warns(monkeypatch):
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    monkeypatch.setattr(setup.shutil, "which", lambda name: None)
     findings = examine(machine())
-    assert not_ok(findings) == [("block", "C compiler"), ("block", "C++ compiler"), ("warn", "browser")]
+    assert not_ok(findings) == [
+        ("block", "C compiler"),
+        ("block", "C++ compiler"),
+        ("warn", "browser"),
+    ]
     assert one(findings, "browser").fix == "make system-deps"
 
 
 def test_compiler_of_the_environment_counts(monkeypatch):
     monkeypatch.setenv("CC", "my-cc")
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/opt/my-cc" if name == "my-cc" else None)
+    monkeypatch.setattr(
+        setup.shutil, "which", lambda name: "/opt/my-cc" if name == "my-cc" else None
+    )
     assert one(examine(machine()), "C compiler").found == "/opt/my-cc"
 
 
 def test_python_headers_matter_only_with_a_gpu(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor.sysconfig, "get_path", lambda name: str(tmp_path / "nowhere"))
+    monkeypatch.setattr(setup.sysconfig, "get_path", lambda name: str(tmp_path / "nowhere"))
     assert not_ok(examine(machine())) == []
     assert not_ok(examine(machine(gpus=(H200,), software=CUDA))) == [("warn", "Python headers")]
 
 
 def test_packages(monkeypatch):
-    monkeypatch.setattr(software, "unmet", lambda: [("boto3>=1.40", None), ("torch>=2.11,<2.14", "2.5")])
+    monkeypatch.setattr(
+        software, "unmet", lambda: [("boto3>=1.40", None), ("torch>=2.11,<2.14", "2.5")]
+    )
     monkeypatch.setattr(software, "differing", lambda lock: [("numpy", "2.4.6", "2.3.0")])
     findings = examine(machine())
     assert not_ok(findings) == [("block", "dependencies"), ("warn", "lock")]
-    assert "boto3>=1.40 (not installed), torch>=2.11,<2.14 (2.5)" in one(findings, "dependencies").found
+    assert (
+        "boto3>=1.40 (not installed), torch>=2.11,<2.14 (2.5)"
+        in one(findings, "dependencies").found
+    )
     assert "numpy 2.3.0 (locked 2.4.6)" in one(findings, "lock").found
 
 
@@ -132,24 +149,24 @@ def test_package_that_is_not_installed(monkeypatch):
     def missing(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(doctor.metadata, "metadata", missing)
+    monkeypatch.setattr(setup.metadata, "metadata", missing)
     assert not_ok(examine(machine())) == [("block", "package")]
 
 
 def test_torch_that_cannot_be_imported(monkeypatch):
-    monkeypatch.setattr(doctor, "_probe_torch", probe("", 1, "Traceback\nImportError: libfoo.so"))
+    monkeypatch.setattr(setup, "_probe_torch", probe("", 1, "Traceback\nImportError: libfoo.so"))
     finding = one(examine(machine()), "torch")
     assert (finding.level, finding.fix) == ("block", "make venv")
     assert "ImportError: libfoo.so" in finding.found
 
 
 def test_torch_that_is_killed_without_a_word(monkeypatch):
-    monkeypatch.setattr(doctor, "_probe_torch", probe("", -11))
+    monkeypatch.setattr(setup, "_probe_torch", probe("", -11))
     assert "exit code -11" in one(examine(machine()), "torch").found
 
 
 def test_gpu_that_torch_does_not_see(monkeypatch):
-    monkeypatch.setattr(doctor, "_probe_torch", probe("2.13.0|False|no CUDA GPUs are available"))
+    monkeypatch.setattr(setup, "_probe_torch", probe("2.13.0|False|no CUDA GPUs are available"))
     finding = one(examine(machine(gpus=(H200,), software=CUDA)), "torch on GPU")
     assert finding.level == "warn"
     assert "no CUDA GPUs are available" in finding.found
@@ -159,7 +176,7 @@ def test_build_folder_that_cannot_be_written(monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(setup.tempfile, "TemporaryFile", refuse)
     finding = one(examine(machine()), "build folder")
     assert finding.level == "block"
     assert "Permission denied" in finding.found
@@ -178,20 +195,25 @@ def test_quota_and_governor_are_told_without_a_warning():
     assert not_ok(findings) == []
     assert "2 of 8 cores usable, by a container quota of 2.5 cores" in one(findings, "CPU").found
     assert "governor" in one(findings, "CPU clock").found
-    assert "affinity" in one(examine(machine(cpu=CPU.model_copy(update={"usable_cores": 4}))), "CPU").found
+    assert (
+        "affinity"
+        in one(examine(machine(cpu=CPU.model_copy(update={"usable_cores": 4}))), "CPU").found
+    )
 
 
 def test_ceilings_measured_or_not():
     found = machine()
     assert "not measured yet" in one(examine(found), "ceilings").found
-    path = doctor.cache_path(found)
+    path = cache_path(found)
     path.parent.mkdir(parents=True)
     path.touch()
     assert str(path) in one(examine(found), "ceilings").found
 
 
 def test_aws_image_of_an_instance():
-    finding = one(examine(machine(ec2=Ec2(instance_type="g5.xlarge", region="eu-west-1"))), "AWS image")
+    finding = one(
+        examine(machine(ec2=Ec2(instance_type="g5.xlarge", region="eu-west-1"))), "AWS image"
+    )
     assert "Deep Learning Base OSS Nvidia Driver GPU AMI" in finding.found
     assert "ml.g5.xlarge in SageMaker Studio" in finding.found
     assert "--region eu-west-1" in finding.fix
@@ -219,7 +241,9 @@ def test_rendering():
         "doctor: ready for make run: 0 blocking, 1 warnings, 2 fine."
     )
     findings.append(Finding("block", "D", "worse", "do it"))
-    assert "BLOCK D: worse\n      fix: do it\ndoctor: not ready for make run: 1 blocking" in render(findings)
+    assert "BLOCK D: worse\n      fix: do it\ndoctor: not ready for make run: 1 blocking" in render(
+        findings
+    )
     assert exit_code(findings) == 1
     assert exit_code([]) == 0
 

@@ -30,7 +30,9 @@ class Service(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         self.requests.append(f"PUT {self.path}")
-        wanted = self.path == "/latest/api/token" and self.headers.get("X-aws-ec2-metadata-token-ttl-seconds")
+        wanted = self.path == "/latest/api/token" and self.headers.get(
+            "X-aws-ec2-metadata-token-ttl-seconds"
+        )
         self.reply(200 if wanted else 400, TOKEN)
 
     def do_GET(self) -> None:
@@ -94,7 +96,12 @@ def test_service_with_token(tmp_path):
     with serve(handler) as url:
         found = ec2.read(tmp_path, {"AWS_EC2_METADATA_SERVICE_ENDPOINT": url + "/"})
     assert found == (
-        Ec2(instance_type="g5.xlarge", region="eu-west-1", availability_zone="eu-west-1b", lifecycle="spot"),
+        Ec2(
+            instance_type="g5.xlarge",
+            region="eu-west-1",
+            availability_zone="eu-west-1b",
+            lifecycle="spot",
+        ),
         None,
     )
     assert handler.requests[0] == "PUT /latest/api/token"
@@ -119,7 +126,9 @@ def test_what_the_service_does_not_have_is_none(tmp_path):
     assert problem is None
 
 
-@pytest.mark.parametrize("answer", [None, "<html>captive portal</html>", "x" * 5000, "\u2603.large"])
+@pytest.mark.parametrize(
+    "answer", [None, "<html>captive portal</html>", "x" * 5000, "\u2603.large"]
+)
 def test_rubbish_is_not_an_instance(tmp_path, answer):
     with serve(service(**{"instance-type": answer})) as url:
         found, problem = ec2.read(tmp_path, {"AWS_EC2_METADATA_SERVICE_ENDPOINT": url})
@@ -185,12 +194,17 @@ def test_unreachable_service_leaves_the_type_from_dmi(tmp_path, no_network):
     found, problem = ec2.read(tmp_path, {})
     assert found == Ec2(instance_type="m7g.large")
     assert "no network in this test" in problem.text
-    assert [request.full_url for request in no_network] == ["http://169.254.169.254/latest/api/token"]
+    assert [request.full_url for request in no_network] == [
+        "http://169.254.169.254/latest/api/token"
+    ]
 
 
 def test_disabled_service_is_not_asked(tmp_path, no_network):
     dmi(tmp_path, sys_vendor="Amazon EC2", product_name="c5.metal")
-    assert ec2.read(tmp_path, {"AWS_EC2_METADATA_DISABLED": "True"}) == (Ec2(instance_type="c5.metal"), None)
+    assert ec2.read(tmp_path, {"AWS_EC2_METADATA_DISABLED": "True"}) == (
+        Ec2(instance_type="c5.metal"),
+        None,
+    )
     assert no_network == []
 
 
@@ -212,7 +226,9 @@ def test_xen_instance_is_known_by_its_uuid(tmp_path, no_network):
     assert len(no_network) == 1
 
 
-@pytest.mark.parametrize("endpoint", ["169.254.169.254", "file:///etc/hostname", "http:///", "http:// x"])
+@pytest.mark.parametrize(
+    "endpoint", ["169.254.169.254", "file:///etc/hostname", "http:///", "http:// x"]
+)
 def test_endpoint_that_is_no_url(tmp_path, no_network, endpoint):
     with pytest.raises(UserError, match="AWS_EC2_METADATA_SERVICE_ENDPOINT"):
         ec2.read(tmp_path, {"AWS_EC2_METADATA_SERVICE_ENDPOINT": endpoint})

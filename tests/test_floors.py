@@ -18,6 +18,8 @@ FLOORS = [
     {"roofline"},
     {"plot", "doctor"},
     {"llama"},
+    {"train"},
+    {"cost"},
     {"bench"},
     {"course"},
     {"cli"},
@@ -42,7 +44,9 @@ def test_imports_go_downwards(path):
         elif isinstance(node, ast.Import):
             names = [a.name.split(".")[1] for a in node.names if a.name.startswith("smml.")]
         for name in set(names) - {"__version__"}:
-            assert LEVEL[name] <= LEVEL[floor(path)], f"{floor(path)} imports {name}, which is above it"
+            assert LEVEL[name] <= LEVEL[floor(path)], (
+                f"{floor(path)} imports {name}, which is above it"
+            )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -65,7 +69,9 @@ def test_public_functions_are_documented_and_typed(path):
             if isinstance(item, ast.FunctionDef) and not item.name.startswith("_"):
                 assert ast.get_docstring(item), f"{item.name} has no docstring"
                 untyped = [
-                    a.arg for a in item.args.args if a.annotation is None and a.arg not in ("self", "cls")
+                    a.arg
+                    for a in item.args.args
+                    if a.annotation is None and a.arg not in ("self", "cls")
                 ]
                 assert not untyped, f"{item.name}: {untyped} have no type"
 

@@ -80,12 +80,16 @@ def nvml(monkeypatch: pytest.MonkeyPatch, *cards: Card, missing: tuple[str, ...]
         "nvmlDeviceGetMigMode": mig_mode,
         "nvmlDeviceGetMaxMigDeviceCount": lambda card: 7,
         "nvmlDeviceGetMigDeviceHandleByIndex": instance,
-        "nvmlDeviceGetAttributes_v2": lambda card: SimpleNamespace(multiprocessorCount=card.multiprocessors),
+        "nvmlDeviceGetAttributes_v2": lambda card: SimpleNamespace(
+            multiprocessorCount=card.multiprocessors
+        ),
         "nvmlDeviceGetCudaComputeCapability": lambda card: card.capability,
         "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(total=card.memory),
         "nvmlDeviceGetEnforcedPowerLimit": lambda card: card.limit,
         "nvmlDeviceGetNumGpuCores": lambda card: card.cores,
-        "nvmlDeviceGetClockInfo": lambda card, clock: 345 if clock == pynvml.NVML_CLOCK_SM else 3201,
+        "nvmlDeviceGetClockInfo": lambda card, clock: (
+            345 if clock == pynvml.NVML_CLOCK_SM else 3201
+        ),
         "nvmlDeviceGetMaxClockInfo": lambda card, clock: 1980,
         "nvmlDeviceGetMaxPcieLinkGeneration": lambda card: 5,
         "nvmlDeviceGetMaxPcieLinkWidth": lambda card: 16,
@@ -110,9 +114,17 @@ def test_h200(monkeypatch, tmp_path):
 
 
 def test_gpu_in_a_vm_that_reports_little(monkeypatch, tmp_path):
-    silent = ("nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetNumGpuCores", "nvmlDeviceGetClockInfo")
+    silent = (
+        "nvmlDeviceGetEnforcedPowerLimit",
+        "nvmlDeviceGetNumGpuCores",
+        "nvmlDeviceGetClockInfo",
+    )
     silent += ("nvmlDeviceGetMaxClockInfo", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetNvLinkState")
-    silent += ("nvmlDeviceGetMaxPcieLinkGeneration", "nvmlDeviceGetMaxPcieLinkWidth", "nvmlDeviceGetUUID")
+    silent += (
+        "nvmlDeviceGetMaxPcieLinkGeneration",
+        "nvmlDeviceGetMaxPcieLinkWidth",
+        "nvmlDeviceGetUUID",
+    )
     nvml(monkeypatch, Card(), missing=silent)
     found = gpu.read(tmp_path, {})
     assert found.problems == ()
@@ -132,9 +144,9 @@ def test_mig_instances_stand_for_their_gpu(monkeypatch, tmp_path):
         (1, None, 132),
     ]
     assert found.gpus[0].compute_capability == "9.0"
-    assert [item.memory_bytes for item in gpu.read(tmp_path, {"CUDA_VISIBLE_DEVICES": "MIG-1"}).gpus] == [
-        16 * GIB
-    ]
+    assert [
+        item.memory_bytes for item in gpu.read(tmp_path, {"CUDA_VISIBLE_DEVICES": "MIG-1"}).gpus
+    ] == [16 * GIB]
 
 
 def test_mig_mode_without_an_instance_is_a_problem(monkeypatch, tmp_path):
@@ -154,7 +166,15 @@ def test_lost_gpu_is_said_and_the_others_stay(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("wanted", "indices"),
-    [(None, [0, 1, 2]), ("", []), ("-1", []), ("2,0", [2, 0]), ("1,9,0", [1]), ("GPU-33", [2]), ("0,0", [0])],
+    [
+        (None, [0, 1, 2]),
+        ("", []),
+        ("-1", []),
+        ("2,0", [2, 0]),
+        ("1,9,0", [1]),
+        ("GPU-33", [2]),
+        ("0,0", [0]),
+    ],
 )
 def test_cuda_visible_devices(monkeypatch, tmp_path, wanted, indices):
     nvml(monkeypatch, Card(), Card(uuid="GPU-2222"), Card(uuid="GPU-3333"))
@@ -183,7 +203,10 @@ def test_nvml_that_does_not_start(monkeypatch, tmp_path, code, files, text):
 
 def test_whole_tree_is_read(monkeypatch, tmp_path):
     nvml(monkeypatch, Card())
-    dmi = {"sys/class/dmi/id/sys_vendor": "Amazon EC2", "sys/class/dmi/id/product_name": "p5en.48xlarge"}
+    dmi = {
+        "sys/class/dmi/id/sys_vendor": "Amazon EC2",
+        "sys/class/dmi/id/product_name": "p5en.48xlarge",
+    }
     write(
         tmp_path,
         CPUINFO | dmi | {"etc/os-release": 'PRETTY_NAME="Ubuntu 24.04.5 LTS"', "dev/neuron0": ""},

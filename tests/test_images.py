@@ -38,7 +38,12 @@ def machine(
 ) -> Machine:
     return Machine(
         cpu=Cpu(
-            model="CPU", vendor="V", physical_cores=cores, logical_cores=cores, usable_cores=cores, isa=isa
+            model="CPU",
+            vendor="V",
+            physical_cores=cores,
+            logical_cores=cores,
+            usable_cores=cores,
+            isa=isa,
         ),
         memory_bytes=int(7.7 * 2**30),
         gpus=tuple(Gpu(index=n, name=name) for n in range(gpus)),
@@ -47,7 +52,8 @@ def machine(
 
 
 @pytest.mark.parametrize(
-    ("gpus", "name", "key"), [(1, "NVIDIA L4", "l4"), (2, "NVIDIA L4", "l4"), (1, "NVIDIA H200", "h200-sxm")]
+    ("gpus", "name", "key"),
+    [(1, "NVIDIA L4", "l4"), (2, "NVIDIA L4", "l4"), (1, "NVIDIA H200", "h200-sxm")],
 )
 def test_counterpart_has_the_same_gpu_as_often(gpus, name, key):
     found = images.counterpart(machine(gpus, name))
@@ -55,7 +61,9 @@ def test_counterpart_has_the_same_gpu_as_often(gpus, name, key):
     assert found.accelerator_count >= gpus
 
 
-@pytest.mark.parametrize(("isa", "image"), [(("avx2",), images.CPU_X86), (("neon",), images.CPU_ARM)])
+@pytest.mark.parametrize(
+    ("isa", "image"), [(("avx2",), images.CPU_X86), (("neon",), images.CPU_ARM)]
+)
 def test_counterpart_of_a_cpu_keeps_the_architecture(isa, image):
     found = images.counterpart(machine(cores=4, isa=isa))
     assert found.accelerator is None

@@ -16,14 +16,22 @@ from smml.llama.config import CONFIGS, LlamaConfig, RopeScaling, named_config
 def test_round_trip_through_config_json(config):
     fields = json.loads(json.dumps(config.to_hf()))
     assert LlamaConfig.from_hf(fields) == config
-    new = {name: value for name, value in fields.items() if name not in ("rope_theta", "rope_scaling")}
+    new = {
+        name: value for name, value in fields.items() if name not in ("rope_theta", "rope_scaling")
+    }
     old = {name: value for name, value in fields.items() if name != "rope_parameters"}
     assert LlamaConfig.from_hf(new) == LlamaConfig.from_hf(old) == config
 
 
 def test_fields_that_old_files_leave_out():
     fields = GROUPED.to_hf()
-    for name in ("head_dim", "num_key_value_heads", "rope_parameters", "rope_theta", "tie_word_embeddings"):
+    for name in (
+        "head_dim",
+        "num_key_value_heads",
+        "rope_parameters",
+        "rope_theta",
+        "tie_word_embeddings",
+    ):
         del fields[name]
     assert LlamaConfig.from_hf(fields) == replace(GROUPED, kv_heads=4)
 

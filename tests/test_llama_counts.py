@@ -69,7 +69,9 @@ def test_parameters_flops_and_cache(config, batch, tokens, past):
     assert cache.memory_bytes() == counts.kv_cache_bytes(config, batch, past + 1)
     model = model.bfloat16()
     with torch.no_grad():
-        found = counted_flops(lambda: model(ids[:, :1].expand(batch, past), cache=cache, last_only=True))
+        found = counted_flops(
+            lambda: model(ids[:, :1].expand(batch, past), cache=cache, last_only=True)
+        )
         assert found == counts.prefill_flops(config, batch, past, attention="full")
         found = counted_flops(lambda: model(ids[:, :1], cache=cache))
         assert found == counts.decode_flops(config, batch, past)
@@ -94,7 +96,9 @@ def test_published_sizes(name, published):
 
 def saved_bytes(model: Llama, tokens: torch.Tensor, targets: torch.Tensor) -> int:
     """Bytes of all storages that forward keeps for backward, parameters and buffers aside."""
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    own = {
+        tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())
+    }
     kept, storages = [], {}
 
     def pack(tensor):
@@ -138,7 +142,9 @@ def test_training_state_is_what_adamw_allocates():
     predicted = counts.training_state_bytes(GROUPED)
     assert predicted.parameters == sum(parameter.nbytes for parameter in model.parameters())
     assert predicted.gradients == sum(parameter.grad.nbytes for parameter in model.parameters())
-    moments = [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
+    moments = [
+        state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")
+    ]
     assert predicted.optimizer == sum(moment.nbytes for moment in moments)
     mixed = counts.training_state_bytes(GROUPED, itemsize=2, master_itemsize=4)
     assert mixed.total == predicted.total == 16 * counts.parameters(GROUPED).total
@@ -150,7 +156,9 @@ def test_growing_cache_holds_just_what_was_seen():
     with torch.no_grad():
         for piece in random_tokens(GROUPED, 3, 12).split((9, 1, 2), dim=1):
             model(piece, cache=cache)
-            assert cache.memory_bytes() == counts.kv_cache_bytes(GROUPED, 3, cache.length, itemsize=4)
+            assert cache.memory_bytes() == counts.kv_cache_bytes(
+                GROUPED, 3, cache.length, itemsize=4
+            )
 
 
 def test_decode_bytes_of_8b():
@@ -159,7 +167,10 @@ def test_decode_bytes_of_8b():
     assert moved.weights == 2 * (8_030_261_248 - 128_256 * 4096 + 4096)
     assert moved.kv_read == 1000 * 128 * 1024
     assert moved.total == moved.weights + moved.kv_read + 128 * 1024
-    assert counts.decode_bytes(CONFIGS["llama-3.1-8b"], 1, 999, kv_itemsize=1).kv_read == moved.kv_read // 2
+    assert (
+        counts.decode_bytes(CONFIGS["llama-3.1-8b"], 1, 999, kv_itemsize=1).kv_read
+        == moved.kv_read // 2
+    )
 
 
 @given(configs(), st.integers(1, 200))
@@ -176,5 +187,7 @@ def test_rule_and_exact_differ_by_what_the_rule_leaves_out(config, length):
     full = counts.flops_per_token(config, "training", length, attention="full")
     assert full - exact == pytest.approx(6 * config.layers * config.query_dim * (length - 1))
     assert counts.flops_per_token(config, "prefill", length, rule="6n") == 2 * count.active
-    assert counts.flops_per_token(config, "decode", length) == counts.decode_flops(config, 1, length)
+    assert counts.flops_per_token(config, "decode", length) == counts.decode_flops(
+        config, 1, length
+    )
     assert counts.flops_per_token(config, "prefill", length) <= exact / 3 + 1

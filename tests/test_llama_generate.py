@@ -16,7 +16,9 @@ from smml.llama.weights import hf_views
 @pytest.fixture(scope="module", params=VARIANTS)
 def pair(request):
     model = random_model(VARIANTS[request.param])
-    reference = transformers.LlamaForCausalLM(transformers.LlamaConfig(**model.config.to_hf())).eval()
+    reference = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(**model.config.to_hf())
+    ).eval()
     reference.load_state_dict(hf_views(model.config, model.state_dict().items()), strict=False)
     reference.tie_weights()
     return model, reference
@@ -25,7 +27,12 @@ def pair(request):
 def theirs(reference, tokens, count, mask=None, **options):
     mask = torch.ones_like(tokens) if mask is None else mask
     return reference.generate(
-        tokens, attention_mask=mask, max_new_tokens=count, do_sample=False, pad_token_id=1, **options
+        tokens,
+        attention_mask=mask,
+        max_new_tokens=count,
+        do_sample=False,
+        pad_token_id=1,
+        **options,
     )
 
 
@@ -136,7 +143,9 @@ def test_fills_the_context_and_no_more():
     model = random_model(GROUPED)
     tokens = random_tokens(GROUPED, 1, 60)
     assert generate(model, tokens, 4, eos=()).shape == (1, 64)
-    with pytest.raises(UserError, match="60 prompt tokens and 5 new ones pass max_sequence_length 64"):
+    with pytest.raises(
+        UserError, match="60 prompt tokens and 5 new ones pass max_sequence_length 64"
+    ):
         generate(model, tokens, 5)
 
 

@@ -49,7 +49,9 @@ def test_logits_loss_and_gradients_equal_transformers(pair):
     theirs = {name: p.grad for name, p in reference.named_parameters()}
     assert gradients.keys() == theirs.keys()
     for name, gradient in gradients.items():
-        assert_close(gradient, theirs[name], **TOLERANCE, msg=lambda text, name=name: f"{name}: {text}")
+        assert_close(
+            gradient, theirs[name], **TOLERANCE, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_checkpointing_changes_no_gradient(pair):
@@ -71,7 +73,9 @@ def test_published_shapes_are_those_of_transformers(name):
     with torch.device("meta"):
         reference = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config.to_hf()))
     ours = hf_views(config, Llama(config, device="meta").named_parameters())
-    assert {n: p.shape for n, p in ours.items()} == {n: p.shape for n, p in reference.named_parameters()}
+    assert {n: p.shape for n, p in ours.items()} == {
+        n: p.shape for n, p in reference.named_parameters()
+    }
     inverse, _ = transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS.get(
         reference.config.rope_parameters["rope_type"],
         reference.model.rotary_emb.compute_default_rope_parameters,
@@ -79,14 +83,18 @@ def test_published_shapes_are_those_of_transformers(name):
     assert_close(rope_frequencies(config), inverse.cpu(), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("make", [lambda c: StaticCache(c, 2, 40), GrowingCache], ids=["static", "growing"])
+@pytest.mark.parametrize(
+    "make", [lambda c: StaticCache(c, 2, 40), GrowingCache], ids=["static", "growing"]
+)
 @pytest.mark.parametrize("pieces", [(1,) * 5, (9, 1, 1), (4, 13, 1, 6)])
 def test_cached_pieces_equal_the_whole(make, pieces):
     model = random_model(GROUPED)
     tokens = random_tokens(GROUPED, 2, sum(pieces))
     cache = make(GROUPED)
     with torch.no_grad():
-        found = torch.cat([model(piece, cache=cache) for piece in tokens.split(pieces, dim=1)], dim=1)
+        found = torch.cat(
+            [model(piece, cache=cache) for piece in tokens.split(pieces, dim=1)], dim=1
+        )
         assert_close(found, model(tokens), **TOLERANCE)
         assert_close(model(tokens, last_only=True), found[:, -1:], **TOLERANCE)
     assert cache.length == sum(pieces)
@@ -98,8 +106,12 @@ def test_positions_and_mask_do_what_the_defaults_do():
     mask = torch.ones(10, 10, dtype=torch.bool).tril()[None, None]
     assert_close(model(tokens, positions=torch.arange(10), mask=mask), model(tokens), **TOLERANCE)
     moved = model(tokens, positions=torch.arange(10).expand(2, 10) + 7)
-    assert_close(moved, model(tokens), rtol=1e-4, atol=1e-4)  # rotary embeddings know only distances
-    assert not torch.allclose(model(tokens, positions=torch.arange(10) * 2), model(tokens), atol=1e-2)
+    assert_close(
+        moved, model(tokens), rtol=1e-4, atol=1e-4
+    )  # rotary embeddings know only distances
+    assert not torch.allclose(
+        model(tokens, positions=torch.arange(10) * 2), model(tokens), atol=1e-2
+    )
 
 
 def test_longer_than_the_context_is_refused_with_both_values():
@@ -120,7 +132,9 @@ def test_initial_weights_follow_seed_and_rule():
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["embedding.weight"], other["embedding.weight"])
     layer = "layers.1."
-    assert first[layer + "feed_forward.gate_up.weight"].std().item() == pytest.approx(0.02, rel=0.02)
+    assert first[layer + "feed_forward.gate_up.weight"].std().item() == pytest.approx(
+        0.02, rel=0.02
+    )
     assert first[layer + "feed_forward.down.weight"].std().item() == pytest.approx(0.01, rel=0.02)
     assert first[layer + "attention.qkv.bias"].abs().max() == 0
     assert (first[layer + "attention_norm.weight"] == 1).all()
@@ -132,7 +146,9 @@ def test_meta_model_has_no_memory_and_becomes_real():
     model.materialise("cpu")
     model.init_weights(5)
     expected = Llama(GROUPED, seed=5, dtype=torch.bfloat16)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True)
+    )
     tokens = random_tokens(GROUPED, 1, 8)
     assert torch.equal(model(tokens), expected(tokens))
 
@@ -164,7 +180,9 @@ def test_low_precision_stays_near_float32():
 
 def test_operations_against_their_formulas():
     generator = torch.Generator().manual_seed(0)
-    x, weight = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((3, 5, 8), (8,)))
+    x, weight = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((3, 5, 8), (8,))
+    )
     root = (sum(x[..., i] ** 2 for i in range(8)) / 8 + 1e-3).sqrt()
     assert_close(rms_norm(x, weight, 1e-3), x / root[..., None] * weight)
     gate, up = x[..., :4], x[..., 4:]
@@ -172,5 +190,7 @@ def test_operations_against_their_formulas():
 
 
 def test_config_equals_what_transformers_understands():
-    config = LlamaConfig.from_hf(transformers.LlamaConfig(**VARIANTS["stretched rope"].to_hf()).to_dict())
+    config = LlamaConfig.from_hf(
+        transformers.LlamaConfig(**VARIANTS["stretched rope"].to_hf()).to_dict()
+    )
     assert config == VARIANTS["stretched rope"]

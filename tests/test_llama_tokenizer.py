@@ -15,7 +15,14 @@ from smml.llama import weights
 from smml.llama.tokenizer import BEGIN, END, Tokenizer
 
 TEXT = list(pydoc_data.topics.topics.values())[:12]
-SAMPLES = ["", "def f(x):\n    return x", "naïve €5 – ¿qué?", "\x00\ufffd", "  spaces   here ", f"a{END}b"]
+SAMPLES = [
+    "",
+    "def f(x):\n    return x",
+    "naïve €5 – ¿qué?",
+    "\x00\ufffd",
+    "  spaces   here ",
+    f"a{END}b",
+]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +89,9 @@ def test_must_fit_the_config(tokenizer):
     tokenizer.check(config)
     tokenizer.check(replace(config, vocab_size=512))  # padded
     for size in (399, 32_000):
-        with pytest.raises(UserError, match=f"has 400 tokens and the config's vocab_size is {size}"):
+        with pytest.raises(
+            UserError, match=f"has 400 tokens and the config's vocab_size is {size}"
+        ):
             tokenizer.check(replace(config, vocab_size=size))
     with pytest.raises(UserError, match=r"is token 1 and the config's eos_token_id is \[2\]"):
         tokenizer.check(replace(config, eos_token_ids=(2,)))

@@ -34,7 +34,9 @@ def test_to_transformers_and_back(name, tmp_path):
     theirs.save_pretrained(tmp_path / "theirs", max_shard_size="100KB")
     again = weights.load(tmp_path / "theirs")
     assert again.config == model.config
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )
     tokens = random_tokens(model.config, 1, 9)
     assert torch.equal(model(tokens), again(tokens))
 
@@ -46,11 +48,17 @@ def test_shards_and_dtype(tmp_path):
     files = sorted(set(index["weight_map"].values()))
     assert len(files) > 3
     assert files[0] == f"model-00001-of-{len(files):05d}.safetensors"
-    assert index["metadata"]["total_size"] == sum(parameter.nbytes for parameter in model.parameters())
-    assert all(tensor.nbytes for file in files for tensor in load_file(tmp_path / "m" / file).values())
+    assert index["metadata"]["total_size"] == sum(
+        parameter.nbytes for parameter in model.parameters()
+    )
+    assert all(
+        tensor.nbytes for file in files for tensor in load_file(tmp_path / "m" / file).values()
+    )
     again = weights.load(tmp_path / "m")
     assert again.embedding.weight.dtype == torch.bfloat16
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )
     wider = weights.load(tmp_path / "m", dtype=torch.float32)
     assert torch.equal(wider.norm.weight, model.norm.weight.float())
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m")
@@ -106,13 +114,16 @@ def test_wrong_shape(folder):
 
 
 def test_another_type_of_number(folder):
-    changed(folder, lambda tensors: tensors.update({k: v.to(torch.int8) for k, v in tensors.items()}))
+    changed(
+        folder, lambda tensors: tensors.update({k: v.to(torch.int8) for k, v in tensors.items()})
+    )
     refused(folder, "I8", "F32, BF16, F16")
 
 
 def test_mixed_types_need_a_choice(folder):
     changed(
-        folder, lambda tensors: tensors.update({"model.norm.weight": torch.ones(64, dtype=torch.bfloat16)})
+        folder,
+        lambda tensors: tensors.update({"model.norm.weight": torch.ones(64, dtype=torch.bfloat16)}),
     )
     refused(folder, "BF16, F32", "dtype=")
     assert weights.load(folder, dtype=torch.float32).norm.weight.sum() == 64
@@ -136,7 +147,9 @@ def test_header_that_is_no_header(folder):
 def test_missing_files(folder, tmp_path):
     (folder / weights.WEIGHTS).rename(tmp_path / "away")
     refused(folder, "has no model.safetensors")
-    (folder / weights.INDEX).write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
+    (folder / weights.INDEX).write_text(
+        json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}})
+    )
     refused(folder, "has no model-00001-of-00002.safetensors")
     (folder / "config.json").unlink()
     refused(folder, "has no config.json")

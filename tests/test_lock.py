@@ -10,7 +10,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-DIRECT = [Requirement(text) for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
+DIRECT = [
+    Requirement(text) for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+]
 
 
 def locked() -> dict[str, str]:
@@ -23,14 +25,18 @@ def test_the_lock_pins_every_line_exactly_and_without_hashes():
     pins = locked()
     assert len(pins) > 100
     assert all(re.fullmatch(r"==[\w.!+]+", version) for version in pins.values())
-    assert not any("+" in version for version in pins.values()), "a local version is of one build only"
+    assert not any("+" in version for version in pins.values()), (
+        "a local version is of one build only"
+    )
 
 
 def test_every_direct_dependency_is_locked_inside_its_range():
     pins = locked()
     for requirement in DIRECT:
         version = pins[canonicalize_name(requirement.name)].removeprefix("==")
-        assert requirement.specifier.contains(version), f"{requirement} does not admit the locked {version}"
+        assert requirement.specifier.contains(version), (
+            f"{requirement} does not admit the locked {version}"
+        )
 
 
 def test_torch_and_its_triton_are_the_tested_ones():
@@ -46,12 +52,16 @@ def test_conda_users_get_the_same_versions():
     listed = {canonicalize_name(r.name): r for r in map(Requirement, pip[1:-1])}
     pins = locked()
     assert set(listed) == {canonicalize_name(r.name) for r in DIRECT}
-    assert {name: str(r.specifier) for name, r in listed.items()} == {name: pins[name] for name in listed}
+    assert {name: str(r.specifier) for name, r in listed.items()} == {
+        name: pins[name] for name in listed
+    }
 
 
 def test_conda_gets_a_python_that_the_package_allows():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    python = next(i for i in environment["dependencies"] if isinstance(i, str) and i.startswith("python="))
+    python = next(
+        i for i in environment["dependencies"] if isinstance(i, str) and i.startswith("python=")
+    )
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(
         python.removeprefix("python=")
     )
@@ -71,4 +81,6 @@ def test_everything_imported_is_a_direct_dependency():
                 modules = [node.module]
             for module in {m.split(".")[0] for m in modules} - sys.stdlib_module_names - {"smml"}:
                 owners = {canonicalize_name(o) for o in distributions.get(module, [module])}
-                assert owners & known, f"{path.name} imports {module}, which pyproject.toml does not name"
+                assert owners & known, (
+                    f"{path.name} imports {module}, which pyproject.toml does not name"
+                )

@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smml.hardware.machine import GIB, MIB, Cpu, Disk, Gpu, Machine, Note, Software, nominal_gib, slug
+from smml.hardware.machine import (
+    GIB,
+    MIB,
+    Cpu,
+    Disk,
+    Gpu,
+    Machine,
+    Note,
+    Software,
+    nominal_gib,
+    slug,
+)
 
 
 def machine(**changes: object) -> Machine:
@@ -27,7 +38,9 @@ def h200(**changes: object) -> Gpu:
 
 def test_fingerprint_reads_and_serves_as_a_file_name():
     assert re.fullmatch(r"amd-epyc-7r13-16c-64gib-[0-9a-f]{6}", machine().fingerprint)
-    assert re.fullmatch(r"nvidia-h200-x2-[0-9a-f]{6}", machine(gpus=(h200(), h200(index=1))).fingerprint)
+    assert re.fullmatch(
+        r"nvidia-h200-x2-[0-9a-f]{6}", machine(gpus=(h200(), h200(index=1))).fingerprint
+    )
 
 
 @given(
@@ -43,7 +56,11 @@ def test_fingerprint_ignores_what_varies(free, clock, limit, version, load, wobb
     changed = machine(
         cpu=machine().cpu.model_copy(update={"governor": "powersave", "max_frequency_hz": clock}),
         memory_bytes=int(62.1 * GIB) + wobble_mib * MIB,
-        gpus=(h200(sm_clock_hz=clock, power_limit_watts=limit, memory_bytes=(143771 + wobble_mib) * MIB),),
+        gpus=(
+            h200(
+                sm_clock_hz=clock, power_limit_watts=limit, memory_bytes=(143771 + wobble_mib) * MIB
+            ),
+        ),
         disks=(Disk(role="build", path="/x", filesystem=None, total_bytes=2**44, free_bytes=free),),
         software=Software(python=version, torch=version, driver=version),
         load_average=(load, load, load),
@@ -128,7 +145,9 @@ def test_whether_torch_can_use_the_gpus(update, problem):
 def test_describe_says_what_is_missing():
     silent = dict(machine(gpus=(Gpu(index=0, name="NVIDIA H200"),)).describe())["GPU 0"]
     assert "memory not reported, power limit not reported, clocks not reported" in silent
-    rows = dict(machine(cpu=machine().cpu.model_copy(update={"l3_bytes": None, "isa": ()})).describe())
+    rows = dict(
+        machine(cpu=machine().cpu.model_copy(update={"l3_bytes": None, "isa": ()})).describe()
+    )
     assert rows["GPU"] == "none"
     assert rows["EC2"] == "not on EC2"
     assert rows["Caches"] == rows["Instruction sets"] == "not reported"
@@ -142,7 +161,9 @@ def test_one_process_uses_one_mig_instance():
 
 
 def test_a_machine_survives_json():
-    found = machine(gpus=(h200(),), load_average=(0.5, 0.25, 0.125), notes=(Note(text="a", fix="b"),))
+    found = machine(
+        gpus=(h200(),), load_average=(0.5, 0.25, 0.125), notes=(Note(text="a", fix="b"),)
+    )
     assert Machine.model_validate_json(found.model_dump_json()) == found
 
 

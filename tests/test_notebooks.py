@@ -27,7 +27,9 @@ def solved_course(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def output_text(name: str) -> str:
     node = nbformat.read(executed(name), as_version=4)
-    return "".join(o.get("text", "") for c in node.cells if c.cell_type == "code" for o in c.outputs)
+    return "".join(
+        o.get("text", "") for c in node.cells if c.cell_type == "code" for o in c.outputs
+    )
 
 
 @pytest.mark.notebook
@@ -42,10 +44,20 @@ def test_a_notebook_runs_as_it_stands_and_leaves_records(notebook):
     assert {r.source for r in records} == {notebook.name}
     assert all(r.predicted for r in records), "predicted before it was measured"
     node = nbformat.read(executed(notebook.name), as_version=4)
-    errors = [o for c in node.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "error"]
+    errors = [
+        o
+        for c in node.cells
+        if c.cell_type == "code"
+        for o in c.outputs
+        if o.output_type == "error"
+    ]
     assert errors == []
     warned = [
-        o.text for c in node.cells if c.cell_type == "code" for o in c.outputs if o.get("name") == "stderr"
+        o.text
+        for c in node.cells
+        if c.cell_type == "code"
+        for o in c.outputs
+        if o.get("name") == "stderr"
     ]
     assert warned == [], "a reader would wonder"
 
@@ -66,7 +78,9 @@ def test_a_wrong_answer_stops_the_notebook_with_its_hint(tmp_path):
     name = "00_getting_started/01_your_machine"
     (notebook,) = files.select([name])
     node = files.solved(notebook.node)
-    exercise = next(c for c in node.cells if "def copy_seconds" in c.source and c.cell_type == "code")
+    exercise = next(
+        c for c in node.cells if "def copy_seconds" in c.source and c.cell_type == "code"
+    )
     exercise.source = exercise.source.replace("(2 + write_allocate)", "1")
     setup = [c for c in node.cells if "parameters" in files.tags(c)]
     imports = nbformat.v4.new_code_cell("from smml.course import check")

@@ -12,7 +12,13 @@ ROOFS = [Roof("here", 1e11, 2e10), Roof("sheet", 1e15, 4e12, "physical")]
 def gemm_record(n: int, seconds: float, **fields):
     work = gemm(n, n, n, 4)
     return made(
-        f"gemm/{n}", seconds, unit="FLOP/s", amount=work.flops, flops=work.flops, bytes=work.bytes, **fields
+        f"gemm/{n}",
+        seconds,
+        unit="FLOP/s",
+        amount=work.flops,
+        flops=work.flops,
+        bytes=work.bytes,
+        **fields,
     )
 
 
@@ -49,7 +55,9 @@ def test_points_recorded_elsewhere_are_hollow_and_say_where_and_when():
 def test_predicted_against_measured_holds_seconds_of_each_record():
     records = [gemm_record(64, 1e-4, predicted_s=2e-4), made(seconds=1e-3, predicted_s=1e-3)]
     axis = plot.predicted_against_measured(records).axes[0]
-    points = [tuple(map(float, (line.get_xdata()[0], line.get_ydata()[0]))) for line in axis.lines[:2]]
+    points = [
+        tuple(map(float, (line.get_xdata()[0], line.get_ydata()[0]))) for line in axis.lines[:2]
+    ]
     assert points == [pytest.approx((2e-4, 1e-4)), pytest.approx((1e-3, 1e-3))]
 
 
@@ -64,7 +72,9 @@ def test_a_figure_is_900_pixels_wide_and_legible(tmp_path):
 
 
 def test_bars_carry_their_values_and_a_peak_only_where_known():
-    figure = plot.bars({"float32": 1e11, "bfloat16": 2e11}, "FLOP/s", "t", {"bfloat16": 3e11, "fp8": 1e12})
+    figure = plot.bars(
+        {"float32": 1e11, "bfloat16": 2e11}, "FLOP/s", "t", {"bfloat16": 3e11, "fp8": 1e12}
+    )
     texts = [t.get_text() for t in figure.axes[0].texts]
     assert texts == ["100 GFLOP/s", "200 GFLOP/s"]
     assert list(figure.axes[0].lines[-1].get_xdata()) == [3e11]

@@ -11,7 +11,13 @@ from smml.hardware.profile import slurm_nodes
 
 def machine(gpus: int = 0, cuda: str | None = "13.0", mig: str | None = None) -> Machine:
     return Machine(
-        cpu=Cpu(model="AMD EPYC", vendor="AuthenticAMD", physical_cores=2, logical_cores=2, usable_cores=2),
+        cpu=Cpu(
+            model="AMD EPYC",
+            vendor="AuthenticAMD",
+            physical_cores=2,
+            logical_cores=2,
+            usable_cores=2,
+        ),
         memory_bytes=24 * 2**30,
         gpus=tuple(Gpu(index=n, name="NVIDIA L4", mig=mig) for n in range(gpus)),
         software=Software(python="3.12.1", torch="2.13.0", cuda=cuda),
@@ -94,5 +100,5 @@ def test_tables_are_ordered_and_fit_their_devices():
         for sizes in (profile.gemm_sizes, profile.chain_lengths, profile.batches):
             assert list(sizes) == sorted(set(sizes))
         assert profile.dtype == ("float32" if profile.device == "cpu" else "bfloat16")
-    assert PROFILES["cpu"].elementwise_elements == 16 * 2**20
+    assert PROFILES["cpu"].elementwise_elements == 64 * 2**20
     assert PROFILES["gpu"].elementwise_elements == 256 * 2**20

@@ -40,7 +40,10 @@ def test_the_error_is_of_times_whatever_the_unit(measured, predicted):
 
 
 def test_a_record_saves_under_its_source_by_default(folders):
-    assert made().save() == folders / "build" / "records" / "bench" / "elementwise" / "copy" / "float32.json"
+    assert (
+        made().save()
+        == folders / "build" / "records" / "bench" / "elementwise" / "copy" / "float32.json"
+    )
 
 
 def test_shares_are_of_the_ceilings_given_and_unknown_without_them():

@@ -70,7 +70,8 @@ def test_measurement_without_prediction_has_its_own_table():
 def test_baselines_are_told_in_words_and_symbols_worst_first():
     new = records()
     old = [
-        r.model_copy(update={k: getattr(r, k) * 2 for k in ("value", "p20", "p80")}) for r in new[:1]
+        r.model_copy(update={k: getattr(r, k) * 2 for k in ("value", "p20", "p80")})
+        for r in new[:1]
     ] + new[1:3]
     text = page(measured=new, comparisons=compare(new, old))
     assert "▼ slower" in text
@@ -93,14 +94,19 @@ def test_a_share_that_no_record_holds_has_no_column():
 
 
 def test_machine_table_leaves_out_what_is_empty():
-    text = page(measured=[record("a", 1.0, environment={"clock_hz": [], "load_average": [1.23456, 2.0]})])
+    text = page(
+        measured=[record("a", 1.0, environment={"clock_hz": [], "load_average": [1.23456, 2.0]})]
+    )
     assert "clock hz" not in text
     assert "| load average | 1.23, 2.00 |" in text
 
 
 def test_machine_table_comes_from_the_latest_record():
     text = page(
-        measured=[record("a", 1.0), record("b", 1.0, environment={"torch": "9.9"}, date=datetime.now(UTC))]
+        measured=[
+            record("a", 1.0),
+            record("b", 1.0, environment={"torch": "9.9"}, date=datetime.now(UTC)),
+        ]
     )
     assert "| torch | 9.9 |" in text
 

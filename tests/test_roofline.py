@@ -47,7 +47,9 @@ def test_a_plain_chain_is_its_steps_one_after_the_other(elements, b, length):
 
 
 @given(dim, width, st.integers(1, 20), st.floats(0, 1))
-def test_fusing_a_chain_keeps_its_flops_and_only_ever_saves_bytes(elements, b, length, write_allocate):
+def test_fusing_a_chain_keeps_its_flops_and_only_ever_saves_bytes(
+    elements, b, length, write_allocate
+):
     plain, fused = chain(elements, b, length), chain(elements, b, length, fused=True)
     assert fused.flops == plain.flops
     assert fused.traffic(write_allocate) <= plain.traffic(write_allocate)
@@ -63,7 +65,9 @@ def test_write_allocate_adds_only_what_is_written_unread(elements, b, inputs, sh
 
 
 @given(rate, rate, dim, dim, dim, width, st.floats(0, 1), st.floats(0, 1e-3))
-def test_the_prediction_is_the_largest_term_and_names_it(peak, bandwidth, m, n, k, b, share, launch):
+def test_the_prediction_is_the_largest_term_and_names_it(
+    peak, bandwidth, m, n, k, b, share, launch
+):
     roof = Roof("x", peak, bandwidth, write_allocate=share, launch_s=launch)
     p = roof.predict(gemm(m, n, k, b))
     terms = {"compute": p.compute_s, "memory": p.memory_s, "launch": p.launch_s}

@@ -47,7 +47,9 @@ def drop_section(cells):
 
 
 def swap_sections(cells):
-    heading(cells, "Predict").source = heading(cells, "Predict").source.replace("## Predict", "## Verify")
+    heading(cells, "Predict").source = heading(cells, "Predict").source.replace(
+        "## Predict", "## Verify"
+    )
 
 
 def untag_parameters(cells):
@@ -87,7 +89,9 @@ def lose_assertions(cells):
 
 def add_code(text):
     def edit(cells):
-        first(cells, lambda c: c.cell_type == "code" and "parameters" not in tags(c)).source += "\n" + text
+        first(cells, lambda c: c.cell_type == "code" and "parameters" not in tags(c)).source += (
+            "\n" + text
+        )
 
     return edit
 
@@ -120,6 +124,7 @@ BREAKS = {
     "magic": (add_code("%timeit x"), "shell escape"),
     "no Python": (add_code("def"), "not Python"),
     "long cell": (add_code("x = 1\n" * 30), "lines"),
+    "long line": (add_code("x = '" + "y" * 120 + "'"), "characters"),
     "typed rate": (add_prose("An H200 does 989 TFLOP/s."), "types the figure"),
     "typed price": (add_prose("It costs $4 an hour."), "types the figure"),
     "promise": (add_prose("You should see a line."), "you should see"),
@@ -159,7 +164,9 @@ def test_solutions_take_the_place_of_stubs_and_touch_nothing_else():
     answered = solved(node)
     assert len(pairs) >= 2
     changed = [
-        i for i, (a, b) in enumerate(zip(node.cells, answered.cells, strict=True)) if a.source != b.source
+        i
+        for i, (a, b) in enumerate(zip(node.cells, answered.cells, strict=True))
+        if a.source != b.source
     ]
     assert changed == [index for index, _ in pairs]
     assert all(answered.cells[index].source == code.rstrip("\n") for index, code in pairs)

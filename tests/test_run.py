@@ -27,12 +27,16 @@ def course(root: Path) -> list[files.Notebook]:
 
 def outputs(path: Path) -> str:
     node = nbformat.read(path, as_version=4)
-    return " ".join(o.get("text", "") for c in node.cells if c.cell_type == "code" for o in c.outputs)
+    return " ".join(
+        o.get("text", "") for c in node.cells if c.cell_type == "code" for o in c.outputs
+    )
 
 
 def test_a_failing_notebook_leaves_copy_and_traceback_and_stops_no_other(tmp_path):
     add_notebook(tmp_path, "01_good", "print('profile is', profile)")
-    add_notebook(tmp_path, "02_bad", "print('before')", "raise ValueError('the reason')", "print('after')")
+    add_notebook(
+        tmp_path, "02_bad", "print('before')", "raise ValueError('the reason')", "print('after')"
+    )
     add_notebook(tmp_path, "03_good", "print(2 + 2)")
     state = run(course(tmp_path), Options(jobs=2))
     statuses = {name: o.status for name, o in state.notebooks.items()}
@@ -99,11 +103,11 @@ def test_a_file_that_is_no_notebook_fails_with_its_name(tmp_path):
 
 
 def test_a_notebook_over_its_time_is_ended_with_all_its_processes(tmp_path):
-    child = (
-        "import subprocess, sys\np = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'])"
-    )
+    child = "import subprocess, sys\np = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'])"
     add_notebook(
-        tmp_path, "01_x", f"{child}\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(p.pid))\np.wait()"
+        tmp_path,
+        "01_x",
+        f"{child}\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(p.pid))\np.wait()",
     )
     state = run(course(tmp_path), Options(timeout_s=8))
     outcome = state.notebooks["00_module/01_x"]
@@ -138,12 +142,18 @@ def wait_for(path: Path, seconds: float = 60) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_ends_its_kernels_keeps_what_passed_and_goes_on_from_there(tmp_path, how):
+def test_an_interrupted_run_ends_its_kernels_keeps_what_passed_and_goes_on_from_there(
+    tmp_path, how
+):
     first, second = tmp_path / "first", tmp_path / "second"
     add_notebook(tmp_path, "01_a", APPEND.format(str(first)), measures=True)
     slow = f"import os, time\nopen({str(second)!r}, 'w').write(str(os.getpid()))\ntime.sleep(300 * FACTOR)"
     add_notebook(
-        tmp_path, "02_b", "import os\nFACTOR = 0 if os.environ.get('QUICK') else 1", slow, measures=True
+        tmp_path,
+        "02_b",
+        "import os\nFACTOR = 0 if os.environ.get('QUICK') else 1",
+        slow,
+        measures=True,
     )
     process = start(tmp_path)
     wait_for(second)
@@ -156,7 +166,9 @@ def test_an_interrupted_run_ends_its_kernels_keeps_what_passed_and_goes_on_from_
     build = Path(os.environ["SMML_BUILD"])
     assert not list(build.rglob("*partial*"))
     assert not executed("00_module/02_b").exists(), "nothing half-written"
-    statuses = {n: o["status"] for n, o in json.loads((build / "run.json").read_text())["notebooks"].items()}
+    statuses = {
+        n: o["status"] for n, o in json.loads((build / "run.json").read_text())["notebooks"].items()
+    }
     assert statuses == {"00_module/01_a": "passed", "00_module/02_b": "interrupted"}
     os.environ["QUICK"] = "1"
     try:

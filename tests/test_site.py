@@ -89,7 +89,9 @@ class TestPages:
 
     def test_only_the_one_file_of_mathjax_is_shipped(self, checkout: Path):
         total = sum(
-            path.stat().st_size for path in (checkout / "build" / "site").rglob("*") if path.is_file()
+            path.stat().st_size
+            for path in (checkout / "build" / "site").rglob("*")
+            if path.is_file()
         )
         assert total < 8e6
 
@@ -147,9 +149,13 @@ class TestRebuild:
 
     def test_a_new_title_reaches_the_sidebar_of_every_page(self, another: Path):
         notebook = another / "build/notebooks/01_leveraging_hardware/01_roofline.ipynb"
-        notebook.write_text(notebook.read_text().replace("Where is the roof?", "How high is the roof?"))
+        notebook.write_text(
+            notebook.read_text().replace("Where is the roof?", "How high is the roof?")
+        )
         site.build(another, another / "build")
-        assert "How high is the roof?" in text_of(another, "00_getting_started/01_your_machine.html")
+        assert "How high is the roof?" in text_of(
+            another, "00_getting_started/01_your_machine.html"
+        )
 
     def test_broken_link_and_image_are_named_until_they_are_mended(self, another: Path):
         readme = another / "00_getting_started" / "README.md"
@@ -167,7 +173,9 @@ class TestRebuild:
         assert site.build(another, another / "build").is_file()
 
     def test_damaged_notebook_is_named_and_shown_as_not_run(self, another: Path):
-        (another / "build/notebooks/01_leveraging_hardware/01_roofline.ipynb").write_text('{"cells": [')
+        (another / "build/notebooks/01_leveraging_hardware/01_roofline.ipynb").write_text(
+            '{"cells": ['
+        )
         with pytest.raises(UserError, match=r"01_roofline\.ipynb: not a readable notebook"):
             site.build(another, another / "build")
         assert "○ not run" in text_of(another, "01_leveraging_hardware/01_roofline.html")
@@ -180,7 +188,9 @@ class TestRebuild:
 
 
 def test_site_without_a_run_and_without_readmes(tmp_path: Path):
-    write_notebook(tmp_path / "00_first_steps" / "01_one.ipynb", markdown("# One?"), code("1"), outputs=False)
+    write_notebook(
+        tmp_path / "00_first_steps" / "01_one.ipynb", markdown("# One?"), code("1"), outputs=False
+    )
     index = site.build(tmp_path, tmp_path / "build")
     assert "No notebook has been run on this machine yet" in index.read_text()
     assert "00 · First steps" in index.read_text()

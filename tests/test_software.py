@@ -26,7 +26,9 @@ def write(root: Path, files: dict[str, str]) -> Path:
 )
 def test_cuda_version_is_read_from_torchs_version_file(line, version):
     assert (
-        software.cuda_of(f"__version__ = '2.13.0'\ncuda_like = '1'\n{line}\nhip: Optional[str] = '6'\n")
+        software.cuda_of(
+            f"__version__ = '2.13.0'\ncuda_like = '1'\n{line}\nhip: Optional[str] = '6'\n"
+        )
         == version
     )
 
@@ -43,7 +45,10 @@ def test_differing_packages_ignore_local_parts_and_absent_packages(tmp_path):
 
 
 def test_efa_version(tmp_path):
-    write(tmp_path, {"opt/amazon/efa_installed_packages": "# EFA installer version: 1.47.0\n# Debug: no"})
+    write(
+        tmp_path,
+        {"opt/amazon/efa_installed_packages": "# EFA installer version: 1.47.0\n# Debug: no"},
+    )
     assert software.read(root=tmp_path).efa == "1.47.0"
 
 
@@ -60,10 +65,13 @@ def test_dependencies_that_are_missing_or_out_of_range(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cuda", "wheel"), [("13.0", "nvidia-nccl-cu13"), ("12.8", "nvidia-nccl-cu12"), ("13.1", "nvidia-nccl")]
+    ("cuda", "wheel"),
+    [("13.0", "nvidia-nccl-cu13"), ("12.8", "nvidia-nccl-cu12"), ("13.1", "nvidia-nccl")],
 )
 def test_nccl_comes_from_the_wheel_of_torchs_cuda(monkeypatch, tmp_path, cuda, wheel):
     monkeypatch.setattr(software, "torch_cuda", lambda: cuda)
-    monkeypatch.setattr(software, "installed", lambda package: "2.28.9" if package == wheel else None)
+    monkeypatch.setattr(
+        software, "installed", lambda package: "2.28.9" if package == wheel else None
+    )
     found = software.read(root=tmp_path)
     assert (found.nccl, found.cudnn) == ("2.28.9", None)

@@ -29,7 +29,9 @@ def test_quantiles_agree_with_numpy():
 
     samples = (5.0, 1.0, 4.0, 2.0, 9.0, 7.0)
     timing = Timing(samples)
-    assert [timing.p20, timing.p50, timing.p80] == pytest.approx(numpy.quantile(samples, [0.2, 0.5, 0.8]))
+    assert [timing.p20, timing.p50, timing.p80] == pytest.approx(
+        numpy.quantile(samples, [0.2, 0.5, 0.8])
+    )
 
 
 @pytest.mark.parametrize("count", range(MIN_SAMPLES))

@@ -8,7 +8,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 PARAMETERS = 'profile = "auto"\nmy_guess = None\nseed = 0'
 
 
-def add_notebook(root: Path, name: str, *code: str, parameters: bool = True, measures: bool = False) -> Path:
+def add_notebook(
+    root: Path, name: str, *code: str, parameters: bool = True, measures: bool = False
+) -> Path:
     """Write root/00_module/NAME.ipynb with a parameters cell (unless told not to) and the given code cells."""
     cells = [new_markdown_cell(f"# {name}?")]
     if parameters:

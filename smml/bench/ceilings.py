@@ -50,7 +50,8 @@ def _call(setting: Setting, op: str, threads: int, layout: str, n: int):
     else:
         generator = torch.Generator(device).manual_seed(0)
         x, w, c = (
-            torch.randn(n, n, generator=generator, device=device).to(getattr(torch, dtype)) for _ in range(3)
+            torch.randn(n, n, generator=generator, device=device).to(getattr(torch, dtype))
+            for _ in range(3)
         )
         if op == "linear":
             weight = w if layout == "nt" else w.t()

@@ -1,10 +1,11 @@
 """Elementwise kernels that the memory bounds: copy, add, and chains of scalings, plain and blocked for the cache."""
 
+import math
 from collections.abc import Iterator
 
 from smml.bench.setting import Setting
 from smml.measure import Record
-from smml.roofline import Prediction, Roof, chain, elementwise
+from smml.roofline import Prediction, chain, elementwise
 
 
 def run(setting: Setting) -> Iterator[Record]:
@@ -29,7 +30,9 @@ def add(setting: Setting) -> Record:
 
     x, y, z = _arrays(setting, 3)
     work = elementwise(x.numel(), x.itemsize, inputs=2)
-    return setting.measure("add", lambda: torch.add(x, y, out=z), work, inputs={"elements": x.numel()})
+    return setting.measure(
+        "add", lambda: torch.add(x, y, out=z), work, inputs={"elements": x.numel()}
+    )
 
 
 def scale_chain(setting: Setting, length: int, *, blocked: bool = False) -> Record:
@@ -60,24 +63,23 @@ def scale_chain(setting: Setting, length: int, *, blocked: bool = False) -> Reco
     )
 
 
-def predict_chain(setting: Setting, elements: int, itemsize: int, length: int, block: int) -> Prediction:
-    """Time of a chain in blocks: the slower of one pass through memory, all passes through the cache, the launches.
+def predict_chain(
+    setting: Setting, elements: int, itemsize: int, length: int, block: int
+) -> Prediction:
+    """Time of a chain in blocks: of each block, the first step goes through memory, the others through the cache.
 
-    With one block of all elements this is the plain chain, whose every pass goes through memory.
+    Steps are kernels of their own, one after the other, so that their times add. With one block of all
+    elements this is the plain chain, whose every step goes through memory.
     """
     roof = setting.roof()
     if block >= elements:
         return roof.predict(chain(elements, itemsize, length))
-    blocks = -(-elements // block)
-    cache = Roof(
-        "cache", roof.peak_flops, setting.ceilings.cache_bandwidth.value, write_allocate=roof.write_allocate
-    )
-    through_memory = roof.predict(chain(elements, itemsize, length, fused=True))
-    through_cache = cache.predict(chain(elements, itemsize, length))
+    first = roof.predict(chain(elements, itemsize, 1))
+    rest = elementwise(elements, itemsize, in_place=True) * (length - 1)
     return Prediction(
-        through_memory.compute_s,
-        max(through_memory.memory_s, through_cache.memory_s),
-        blocks * length * roof.launch_s,
+        compute_s=chain(elements, itemsize, length).flops / roof.peak_flops,
+        memory_s=first.memory_s + rest.bytes / setting.ceilings.cache_bandwidth.value,
+        launch_s=math.ceil(elements / block) * length * roof.launch_s,
     )
 
 
@@ -87,6 +89,8 @@ def _arrays(setting: Setting, count: int):
     generator = torch.Generator(setting.device).manual_seed(0)
     shape = setting.profile.elementwise_elements
     return [
-        torch.randn(shape, generator=generator, device=setting.device).to(getattr(torch, setting.profile.dtype))
+        torch.randn(shape, generator=generator, device=setting.device).to(
+            getattr(torch, setting.profile.dtype)
+        )
         for _ in range(count)
     ]

@@ -23,7 +23,8 @@ def product(setting: Setting, m: int, n: int, k: int, family: str = "gemm") -> R
     dtype = getattr(torch, setting.profile.dtype)
     generator = torch.Generator(setting.device).manual_seed(0)
     a, b = (
-        torch.randn(shape, generator=generator, device=setting.device).to(dtype) for shape in ((m, k), (k, n))
+        torch.randn(shape, generator=generator, device=setting.device).to(dtype)
+        for shape in ((m, k), (k, n))
     )
     out = torch.empty(m, n, dtype=dtype, device=setting.device)
     return setting.measure(

@@ -21,10 +21,14 @@ class Setting:
     slowdown: int = 1
 
     @classmethod
-    def here(cls, source: str, profile: str = "auto", *, refresh: bool = False, slowdown: int = 1) -> "Setting":
+    def here(
+        cls, source: str, profile: str = "auto", *, refresh: bool = False, slowdown: int = 1
+    ) -> "Setting":
         """This machine under `profile`; `source` names the notebook or bench; `refresh` measures the ceilings anew."""
         machine = detect()
-        return cls(machine, select(profile, machine), ceilings(machine, refresh=refresh), source, slowdown)
+        return cls(
+            machine, select(profile, machine), ceilings(machine, refresh=refresh), source, slowdown
+        )
 
     @property
     def device(self) -> str:
@@ -34,7 +38,7 @@ class Setting:
     def roof(self, dtype: str | None = None) -> Roof:
         """The roof measured here for `dtype` (default: the profile's)."""
         dtype = dtype or self.profile.dtype
-        return Roof.measured(self.ceilings, dtype, f"{self.machine.device_name}, {dtype}, measured")
+        return Roof.measured(self.ceilings, dtype, f"{self.machine.device_name}, {dtype}")
 
     def physical_roof(self, dtype: str | None = None) -> Roof | None:
         """The datasheet's roof for `dtype`; None where the catalogue does not hold this device."""
@@ -42,7 +46,11 @@ class Setting:
 
     def threads(self, bound: str) -> int:
         """Thread count under which the ceiling of that kind was reached; 0 on a GPU."""
-        ceiling = self.ceilings.bandwidth if bound == "memory" else self.ceilings.flops[self.profile.dtype]
+        ceiling = (
+            self.ceilings.bandwidth
+            if bound == "memory"
+            else self.ceilings.flops[self.profile.dtype]
+        )
         return ceiling.settings.get("threads", 0)
 
     def drift(self) -> float:
@@ -84,7 +92,9 @@ class Setting:
         return record(
             f"{name}/{self.profile.dtype}",
             timing,
-            machine=MachineId(fingerprint=self.machine.fingerprint, device=self.machine.device_name),
+            machine=MachineId(
+                fingerprint=self.machine.fingerprint, device=self.machine.device_name
+            ),
             source=self.source,
             unit="FLOP/s" if compute else "B/s",
             amount=work.flops if compute else work.bytes,
@@ -93,7 +103,12 @@ class Setting:
             physical_ceiling=(physical.peak_flops if compute else physical.bandwidth_bytes_per_s)
             if physical
             else None,
-            inputs={"dtype": self.profile.dtype, "profile": self.profile.name, "bound": predicted.bound} | inputs,
+            inputs={
+                "dtype": self.profile.dtype,
+                "profile": self.profile.name,
+                "bound": predicted.bound,
+            }
+            | inputs,
             flops=work.flops,
             bytes=work.bytes,
             environment=self.machine.environment(),

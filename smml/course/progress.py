@@ -40,7 +40,10 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self.console.is_terminal:
             self.bar.stop()
@@ -81,7 +84,9 @@ class Progress:
     def _describe(self) -> None:
         names = ", ".join(self.running) or "…"
         self.bar.update(
-            self.task, completed=self.finished, description=f"{names} · about {clock(self.left_s())} left"
+            self.task,
+            completed=self.finished,
+            description=f"{names} · about {clock(self.left_s())} left",
         )
 
 

@@ -46,11 +46,15 @@ def is_good(record: Record) -> bool:
     return 1 / GOOD_FACTOR <= ratio(record) <= GOOD_FACTOR
 
 
-def _summary(run: RunState | None, records: Sequence[Record], comparisons: Sequence[Comparison]) -> str:
+def _summary(
+    run: RunState | None, records: Sequence[Record], comparisons: Sequence[Comparison]
+) -> str:
     if run is None:
         return "No notebook has been run on this machine yet: `make run` runs all of them."
     count = len(run.notebooks)
-    lines = [f"**{run.count('passed')} of {count} notebooks passed** on {wording.cell(run.device)}."]
+    lines = [
+        f"**{run.count('passed')} of {count} notebooks passed** on {wording.cell(run.device)}."
+    ]
     predicted = [r for r in records if r.predicted]
     if predicted:
         good = sum(map(is_good, predicted))
@@ -60,7 +64,9 @@ def _summary(run: RunState | None, records: Sequence[Record], comparisons: Seque
     slower = sum(c.verdict == "slower" for c in comparisons)
     held = sum(c.ratio is not None for c in comparisons)
     if held:
-        lines.append(f"**{slower or 'None'} of {held} quantities** fell below the band of their baseline.")
+        lines.append(
+            f"**{slower or 'None'} of {held} quantities** fell below the band of their baseline."
+        )
     return " ".join(lines)
 
 
@@ -105,7 +111,8 @@ def _predictions(
     ]
     if plots:
         images = (
-            f"![Measured against predicted {unit}, on log–log axes]({path})" for unit, path in plots.items()
+            f"![Measured against predicted {unit}, on log–log axes]({path})"
+            for unit, path in plots.items()
         )
         lines += ["", "```{container} panels", "", *images, "```"]
     shares = _shares(predicted)
@@ -120,7 +127,12 @@ def _predictions(
                 *(_share(getattr(r, name)) for name in shares.values()),
             ]
             rows.append(f"| {' | '.join(cells)} |")
-        lines += ["", f"### {_link(source, titles)}", "", *_table(head, "lrrr" + "r" * len(shares), rows)]
+        lines += [
+            "",
+            f"### {_link(source, titles)}",
+            "",
+            *_table(head, "lrrr" + "r" * len(shares), rows),
+        ]
     return "\n".join(lines)
 
 
@@ -138,7 +150,9 @@ def _without_prediction(records: Sequence[Record], titles: Mapping[str, str]) ->
             _link(r.source, titles),
         ]
         rows.append(f"| {' | '.join(cells)} |")
-    table = _table(("Quantity", "Measured", *shares, "Source"), "lr" + "r" * len(shares) + "l", rows)
+    table = _table(
+        ("Quantity", "Measured", *shares, "Source"), "lr" + "r" * len(shares) + "l", rows
+    )
     return "\n".join(["## Measured without a prediction", "", *table])
 
 
@@ -160,7 +174,8 @@ def _baselines(comparisons: Sequence[Comparison], records: Sequence[Record]) -> 
         )
     lines += ["Speed is 1× where this run equals the baseline, 0.5× where it is half as fast.", ""]
     return "\n".join(
-        lines + _table(("Quantity", "Baseline", "This run", "Speed", "Band", "Verdict"), "lrrrrl", rows)
+        lines
+        + _table(("Quantity", "Baseline", "This run", "Speed", "Band", "Verdict"), "lrrrrl", rows)
     )
 
 
@@ -181,7 +196,9 @@ def _machine(run: RunState | None, records: Sequence[Record]) -> str | None:
             "FLOP convention": latest.flop_convention,
         }
     rows = [f"| {wording.cell(key)} | {wording.cell(value)} |" for key, value in facts.items()]
-    return "\n".join(["## The machine", "", *_table(("", ""), "ll", rows, "facts")]) if rows else None
+    return (
+        "\n".join(["## The machine", "", *_table(("", ""), "ll", rows, "facts")]) if rows else None
+    )
 
 
 def _fact(value: object) -> str:
@@ -214,15 +231,15 @@ def _shares(records: Sequence[Record]) -> dict[str, str]:
     """Heading -> field, of those shares that at least one record holds."""
     columns = {"Of ceiling": "share_of_measured", "Of peak": "share_of_physical"}
     return {
-        head: name for head, name in columns.items() if any(getattr(r, name) is not None for r in records)
+        head: name
+        for head, name in columns.items()
+        if any(getattr(r, name) is not None for r in records)
     }
 
 
 def _measured(record: Record) -> str:
     interval = wording.spread(record.p20, record.p80, record.unit)
-    return (
-        f"{wording.quantity(record.value, record.unit)}<br><small>{escape(interval)}, n = {record.n}</small>"
-    )
+    return f"{wording.quantity(record.value, record.unit)}<br><small>{escape(interval)}, n = {record.n}</small>"
 
 
 def _share(share: float | None) -> str:
@@ -231,6 +248,8 @@ def _share(share: float | None) -> str:
     return f'<span class="bar" style="--share:{min(share, 1):.3f}">{share:.0%}</span>'
 
 
-def _table(head: Sequence[str], align: str, rows: Sequence[str], style: str = "figures") -> list[str]:
+def _table(
+    head: Sequence[str], align: str, rows: Sequence[str], style: str = "figures"
+) -> list[str]:
     rule = "|".join({"l": "---", "r": "--:"}[a] for a in align)
     return [f"```{{container}} {style}", "", f"| {' | '.join(head)} |", f"|{rule}|", *rows, "```"]

@@ -42,7 +42,9 @@ def drawings(records: Sequence[Record]) -> dict[str, str]:
     modules = sorted({_module(r) for r in predicted})
     drawn = {}
     # The salt makes the same records give the same bytes, so that an unchanged report is not built again.
-    with matplotlib.rc_context({"svg.hashsalt": "smml", "font.size": 10, "font.family": "DejaVu Sans"}):
+    with matplotlib.rc_context(
+        {"svg.hashsalt": "smml", "font.size": 10, "font.family": "DejaVu Sans"}
+    ):
         for unit, group in units.items():
             figure = Figure(figsize=(4.4, 4.6), layout="constrained", facecolor="white")
             FigureCanvasSVG(figure)
@@ -83,9 +85,13 @@ def _draw(axes: "Axes", unit: str, group: Sequence[Record], modules: Sequence[st
         if not mine:
             continue
         x, y = (
-            [v / factor for v in column] for column in ([r.predicted for r in mine], [r.value for r in mine])
+            [v / factor for v in column]
+            for column in ([r.predicted for r in mine], [r.value for r in mine])
         )
-        spread = [[(r.value - r.p20) / factor for r in mine], [(r.p80 - r.value) / factor for r in mine]]
+        spread = [
+            [(r.value - r.p20) / factor for r in mine],
+            [(r.p80 - r.value) / factor for r in mine],
+        ]
         axes.errorbar(
             x,
             y,

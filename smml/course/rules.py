@@ -22,6 +22,7 @@ SECTIONS = (
 )
 CODE_CELLS = range(10, 21)
 LINES_PER_CELL = 18
+LINE_LENGTH = 100  # what the site and a laptop show without scrolling sideways
 WORDS = 1200
 HEADER_WORDS = ("laptop", "GPU", "AWS", "Read before")
 CLOSING_WORDS = ("Limits", "Sources", "Next")
@@ -113,6 +114,9 @@ def _sizes(notebook: Notebook) -> Iterator[str]:
         lines = len(cell.source.splitlines())
         if lines > LINES_PER_CELL:
             yield f"code cell {number} has {lines} lines; at most {LINES_PER_CELL}: move what is reused into smml"
+        longest = max((len(line) for line in cell.source.splitlines()), default=0)
+        if longest > LINE_LENGTH:
+            yield f"code cell {number} has a line of {longest} characters; at most {LINE_LENGTH}"
     words = sum(len(c.source.split()) for c in cells if c.cell_type == "markdown")
     if words > WORDS:
         yield f"{words} words of prose; at most {WORDS}"
@@ -139,7 +143,9 @@ def _code(notebook: Notebook) -> Iterator[str]:
                 node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
             ):
                 yield f"cell {number} swallows every error: name the one that you expect"
-            if isinstance(node, ast.Attribute | ast.Name) and (why := FORBIDDEN_CALLS.get(ast.unparse(node))):
+            if isinstance(node, ast.Attribute | ast.Name) and (
+                why := FORBIDDEN_CALLS.get(ast.unparse(node))
+            ):
                 yield f"cell {number} uses {ast.unparse(node)}: {why}"
 
 

@@ -138,13 +138,22 @@ class _Run:
                 atomic.write_text(trace_file, traceback + "\n")
             if status == "passed":
                 _drop_stale_records(notebook.name, began)
-        return notebook.name, Outcome(status, round(time.perf_counter() - started, 2), error, stamp, now())
+        return notebook.name, Outcome(
+            status, round(time.perf_counter() - started, 2), error, stamp, now()
+        )
 
     def _child(self, notebook: Notebook, partial: Path) -> tuple[str, str | None, str]:
         # Nothing is injected for "auto": the notebook then runs exactly as it is stored.
         parameters = {} if self.options.profile == "auto" else {"profile": self.options.profile}
         child = subprocess.Popen(
-            [sys.executable, "-m", "smml.course.worker", notebook.path, partial, json.dumps(parameters)],
+            [
+                sys.executable,
+                "-m",
+                "smml.course.worker",
+                notebook.path,
+                partial,
+                json.dumps(parameters),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -31,34 +31,37 @@ def machine(setting: Setting) -> Markdown:
 
 
 def records(items: Iterable[Record]) -> Markdown:
-    """Records as rows: prediction, median, spread, error, share of the measured and of the physical ceiling."""
-    return table(
-        (
-            "quantity",
-            "bound",
-            "predicted",
-            "measured",
-            "p20 … p80",
-            "n",
-            "error",
-            "of measured",
-            "of datasheet",
-        ),
-        (
-            (
-                item.name,
-                item.inputs.get("bound", ""),
-                si(item.predicted, item.unit) if item.predicted else "—",
-                si(item.value, item.unit),
-                f"{si(item.p20, item.unit)} … {si(item.p80, item.unit)}",
-                item.n,
-                percent(item.error),
-                percent(item.share_of_measured),
-                percent(item.share_of_physical),
-            )
-            for item in items
-        ),
-    )
+    """Records as rows: prediction, median, spread, error, share of the measured and of the physical ceiling.
+
+    The spread is (p80 − p20) ÷ p50; the column of the physical ceiling stands only where one is known.
+    """
+    items = list(items)
+    known = any(item.share_of_physical for item in items)
+    headers = [
+        "quantity",
+        "bound by",
+        "predicted",
+        "measured",
+        "spread",
+        "samples",
+        "error",
+        "of measured roof",
+    ]
+    rows = [
+        [
+            item.name,
+            item.inputs.get("bound", ""),
+            si(item.predicted, item.unit) if item.predicted else "—",
+            si(item.value, item.unit),
+            percent((item.p80 - item.p20) / item.value),
+            item.n,
+            percent(item.error),
+            percent(item.share_of_measured),
+        ]
+        + ([percent(item.share_of_physical)] if known else [])
+        for item in items
+    ]
+    return table([*headers, "of datasheet"] if known else headers, rows)
 
 
 def percent(share: float | None) -> str:
@@ -67,4 +70,10 @@ def percent(share: float | None) -> str:
 
 
 def _row(cells: Iterable[object]) -> str:
-    return "| " + " | ".join(f"{c:.3g}" if isinstance(c, float) else str(c) for c in cells) + " |"
+    return "| " + " | ".join(map(_cell, cells)) + " |"
+
+
+def _cell(cell: object) -> str:
+    if isinstance(cell, bool) or not isinstance(cell, int | float):
+        return str(cell)
+    return f"{cell:,}" if isinstance(cell, int) and abs(cell) < 1e6 else f"{cell:.3g}"

@@ -40,14 +40,20 @@ def build(root: Path, build: Path) -> Path:
     if readme:
         stage.write("README.md", stage.linked(readme, ""))
     stage.write("index.md", site_index.index(modules, run, stage.linked(readme, "")))
-    titles = {f"{module.folder}/{entry.name}": entry.title for module in modules for entry in module.entries}
+    titles = {
+        f"{module.folder}/{entry.name}": entry.title
+        for module in modules
+        for entry in module.entries
+    }
     _stage_report(stage, root, build, run, titles)
     stage.finish()
     problems += _sphinx(stage.folder, build, _navigation(stage))
     index = build / "site" / "index.html"
     if problems:
         raise UserError(
-            "\n".join([f"the site has {len(problems)} problem(s); its pages are at {index}:", *problems])
+            "\n".join(
+                [f"the site has {len(problems)} problem(s); its pages are at {index}:", *problems]
+            )
         )
     return index
 
@@ -56,10 +62,14 @@ def _stage_modules(
     stage: Stage, root: Path, build: Path, run: RunState | None
 ) -> tuple[list[Module], list[str]]:
     modules, problems = [], []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and _MODULE.fullmatch(path.name)):
+    for folder in sorted(
+        path for path in root.iterdir() if path.is_dir() and _MODULE.fullmatch(path.name)
+    ):
         entries = []
         for source in sorted(folder.glob("*.ipynb")):
-            outcome = (run.notebooks if run else {}).get(f"{folder.name}/{source.stem}", Outcome("pending"))
+            outcome = (run.notebooks if run else {}).get(
+                f"{folder.name}/{source.stem}", Outcome("pending")
+            )
             notebook = _notebook(source)
             if outcome.status != "pending":
                 try:
@@ -74,7 +84,9 @@ def _stage_modules(
                     cell["source"] = stage.linked(cell["source"], folder.name)
             stage.write(f"{folder.name}/{source.name}", json.dumps(page, indent=1))
         if entries:
-            module = Module(folder.name, stage.linked(_read(folder / "README.md"), folder.name), entries)
+            module = Module(
+                folder.name, stage.linked(_read(folder / "README.md"), folder.name), entries
+            )
             stage.write(f"{folder.name}/README.md", site_index.module_page(module))
             modules.append(module)
     return modules, problems
@@ -86,7 +98,11 @@ def _stage_report(
     records = load_folder(build / "records")
     # A folder of records may hold some that were brought from another machine.
     machine = (
-        run.machine if run else max(records, key=lambda r: r.date).machine.fingerprint if records else ""
+        run.machine
+        if run
+        else max(records, key=lambda r: r.date).machine.fingerprint
+        if records
+        else ""
     )
     records = [record for record in records if record.machine.fingerprint == machine]
     plots = {}
@@ -139,7 +155,18 @@ def _sphinx(source: Path, build: Path, navigation: str) -> list[str]:
     cache.mkdir(parents=True, exist_ok=True)
     warnings = cache / "warnings.txt"
     warnings.write_text("")
-    command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-c", _PAGES, "-d", cache / "doctrees"]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-b",
+        "html",
+        "-c",
+        _PAGES,
+        "-d",
+        cache / "doctrees",
+    ]
     command += ["-w", warnings, "-D", f"html_context.navigation={navigation}", source, site]
     done = subprocess.run(
         list(map(str, command)),
@@ -161,6 +188,10 @@ def _sphinx(source: Path, build: Path, navigation: str) -> list[str]:
 
 def _problem(line: str, source: Path) -> str:
     match = _WARNING.fullmatch(line)
-    file = (match["file"] or "the site").removeprefix(f"{source.resolve()}/").removeprefix(f"{source}/")
+    file = (
+        (match["file"] or "the site")
+        .removeprefix(f"{source.resolve()}/")
+        .removeprefix(f"{source}/")
+    )
     message = match["message"].replace("'myst' cross-reference target not found", "link to nothing")
     return f"{file}: {message.replace('image file not readable', 'no image at')}"

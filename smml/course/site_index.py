@@ -55,7 +55,11 @@ class Module:
 def index(modules: Sequence[Module], run: RunState | None, readme: str) -> str:
     """The first page: what this is, the last run in one line, the map of all modules, how to run again."""
     first = _FIRST_SECTION.match(readme)
-    parts = [f"# {first['title'] or TITLE}", first["intro"].strip() or INTRO, run_line(run, modules)]
+    parts = [
+        f"# {first['title'] or TITLE}",
+        first["intro"].strip() or INTRO,
+        run_line(run, modules),
+    ]
     for module in modules:
         parts.append(f"## [{module.title}]({module.folder}/README.md)")
         parts.append(_table(module, f"{module.folder}/"))
@@ -75,7 +79,9 @@ def module_page(module: Module) -> str:
 def run_line(run: RunState | None, modules: Sequence[Module]) -> str:
     """The last run in one line: how many passed, failed, did not run; device, profile, date, link to the report."""
     if run is None:
-        return '<p class="run-line"><span>○ No notebook has been run on this machine yet.</span></p>'
+        return (
+            '<p class="run-line"><span>○ No notebook has been run on this machine yet.</span></p>'
+        )
     counts: dict[str, int] = {}
     for module in modules:
         for entry in module.entries:
@@ -91,7 +97,9 @@ def run_line(run: RunState | None, modules: Sequence[Module]) -> str:
     if run.finished is None:
         parts.append("<span>the run is not finished</span>")
     else:
-        parts.append(f"<span>{wording.duration((run.finished - run.started).total_seconds())}</span>")
+        parts.append(
+            f"<span>{wording.duration((run.finished - run.started).total_seconds())}</span>"
+        )
     return f'<p class="run-line">{"".join(parts)}<a href="report.html">Report</a></p>'
 
 

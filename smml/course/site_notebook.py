@@ -24,7 +24,9 @@ def title(notebook: dict[str, Any], fallback: str) -> str:
     return fallback
 
 
-def page(notebook: dict[str, Any], name: str, outcome: Outcome, run: RunState | None) -> dict[str, Any]:
+def page(
+    notebook: dict[str, Any], name: str, outcome: Outcome, run: RunState | None
+) -> dict[str, Any]:
     """The notebook for the site, as a new notebook; `name` is its file's stem.
 
     Outputs are kept as they are unless the notebook did not run, in which case there are none to keep.
@@ -41,7 +43,12 @@ def page(notebook: dict[str, Any], name: str, outcome: Outcome, run: RunState | 
         cells.insert(failing, _markdown('<span id="failing-cell"></span>'))
     _insert_under_title(cells, head, name)
     language = {"name": "python", "pygments_lexer": "ipython3"}
-    return {"cells": cells, "metadata": {"language_info": language}, "nbformat": 4, "nbformat_minor": 4}
+    return {
+        "cells": cells,
+        "metadata": {"language_info": language},
+        "nbformat": 4,
+        "nbformat_minor": 4,
+    }
 
 
 def banner(outcome: Outcome, run: RunState | None) -> str:
@@ -57,10 +64,16 @@ def banner(outcome: Outcome, run: RunState | None) -> str:
 
 
 def _error_box(outcome: Outcome, error: str | None, linked: bool) -> str:
-    words = {"failed": "This notebook failed", "timeout": "This notebook ran out of time"}[outcome.status]
-    body = f"<pre>{escape(' '.join(error.split()))}</pre>" if error else "<p>No message was left.</p>"
+    words = {"failed": "This notebook failed", "timeout": "This notebook ran out of time"}[
+        outcome.status
+    ]
+    body = (
+        f"<pre>{escape(' '.join(error.split()))}</pre>" if error else "<p>No message was left.</p>"
+    )
     link = '<p><a href="#failing-cell">Go to the cell that failed</a></p>' if linked else ""
-    return f'<div class="admonition error"><p class="admonition-title">{words}</p>{body}{link}</div>\n'
+    return (
+        f'<div class="admonition error"><p class="admonition-title">{words}</p>{body}{link}</div>\n'
+    )
 
 
 def _insert_under_title(cells: list[dict[str, Any]], head: str, name: str) -> None:
@@ -104,7 +117,9 @@ def _describe_figures(cells: list[dict[str, Any]]) -> None:
         if item["cell_type"] == "markdown":
             found = _HEADING.findall(item["source"])
             heading = found[-1] if found else heading
-        elif any(kind.startswith("image/") for o in item.get("outputs", []) for kind in o.get("data", {})):
+        elif any(
+            kind.startswith("image/") for o in item.get("outputs", []) for kind in o.get("data", {})
+        ):
             item["metadata"]["mystnb"] = {"image": {"alt": f"Plot: {heading}"}}
 
 

@@ -51,7 +51,9 @@ class RunState:
 
     def save(self) -> None:
         """Write build/run.json atomically; UserError when it cannot be written."""
-        atomic.write_text(path(), json.dumps(asdict(self), indent=1, default=datetime.isoformat) + "\n")
+        atomic.write_text(
+            path(), json.dumps(asdict(self), indent=1, default=datetime.isoformat) + "\n"
+        )
 
     def passed_before(self, selected: Iterable[str], profile: str) -> set[str]:
         """Names that this interrupted run has passed; none if it was finished, or was a run of something else."""

@@ -102,4 +102,8 @@ def spread(low: float, high: float, unit: str) -> str:
 
 def cell(text: str) -> str:
     """Text for a cell of a Markdown table, shown as it stands."""
-    return escape(text, quote=False).translate({ord(c): f"\\{c}" for c in "\\|*_`[]$#"}).replace("\n", " ")
+    return (
+        escape(text, quote=False)
+        .translate({ord(c): f"\\{c}" for c in "\\|*_`[]$#"})
+        .replace("\n", " ")
+    )

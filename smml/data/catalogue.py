@@ -34,7 +34,12 @@ ACCELERATORS_FILE = "accelerators.toml"
 INSTANCES_FILE = "instances.toml"
 # The code that reads the figures counts on these units; a file that declares others is rejected.
 _FLOP_RATE = {"dense_peak_flops": "FLOP/s", "sparse_peak_flops": "FLOP/s"}
-ACCELERATOR_UNITS = {"memory": "B", "bandwidth": "B/s", "interconnect": "B/s", "power": "W"} | _FLOP_RATE
+ACCELERATOR_UNITS = {
+    "memory": "B",
+    "bandwidth": "B/s",
+    "interconnect": "B/s",
+    "power": "W",
+} | _FLOP_RATE
 _NETWORK = {"network": "Gbit/s", "network_baseline": "Gbit/s"}
 INSTANCE_UNITS = {"memory": "GiB", "local_nvme": "GB", "price": "USD/h"} | _NETWORK
 # Drivers report 0.98 to 1.08 of the marketed memory; a MIG slice or another board of the same name lies far outside.
@@ -61,7 +66,9 @@ def read_accelerators(text: str, file: str = ACCELERATORS_FILE) -> dict[str, Acc
         device = document.build(Accelerator, key, {"key": key, **fields})
         for name in map(_normalised, device.match):
             if row_of_name.setdefault(name, key) != key:
-                raise document.error(key, "match", f"{name!r} is claimed by row {row_of_name[name]} too")
+                raise document.error(
+                    key, "match", f"{name!r} is claimed by row {row_of_name[name]} too"
+                )
         found[key] = device
     return found
 
@@ -127,7 +134,8 @@ def match_accelerator(device_name: str, memory_bytes: int | None = None) -> Acce
     """
     name = _normalised(device_name)
     found = next(
-        (device for device in accelerators().values() if name in map(_normalised, device.match)), None
+        (device for device in accelerators().values() if name in map(_normalised, device.match)),
+        None,
     )
     remedy = f"add its name and figures, with their source, to smml/data/{ACCELERATORS_FILE}"
     if found is None:
@@ -155,7 +163,9 @@ def _packaged(file: str) -> str:
     try:
         return resources.files("smml.data").joinpath(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {file} of smml.data: {error}; install the package again.") from error
+        raise UserError(
+            f"cannot read {file} of smml.data: {error}; install the package again."
+        ) from error
 
 
 def _normalised(device_name: str) -> str:
@@ -185,21 +195,29 @@ class _Document:
                 raise self.error("columns", column, f"{given!r}; needed is {needed!r}")
         self.rows = self.table(content.get(rows), "(file)", rows)
         sources = self.table(content.get("sources"), "(file)", "sources")
-        self.sources = {key: self.build(Source, f"sources.{key}", value) for key, value in sources.items()}
+        self.sources = {
+            key: self.build(Source, f"sources.{key}", value) for key, value in sources.items()
+        }
 
     def error(self, row: str, field: str, reason: str) -> UserError:
         return UserError(f"{self.file}, row {row}, field {field}: {reason}. Correct it there.")
 
     def table(self, value: Any, row: str, field: str) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise self.error(row, field, f"{'missing' if value is None else repr(value)}; a table is needed")
+            raise self.error(
+                row, field, f"{'missing' if value is None else repr(value)}; a table is needed"
+            )
         return dict(value)
 
-    def quantity(self, row: str, column: str, value: Any, source: Any, field: str | None = None) -> Quantity:
+    def quantity(
+        self, row: str, column: str, value: Any, source: Any, field: str | None = None
+    ) -> Quantity:
         field = field or column
         if isinstance(value, dict):
             if set(value) != {"value", "source"}:
-                raise self.error(row, field, f"{value!r}; a figure or {{ value = …, source = … }} is needed")
+                raise self.error(
+                    row, field, f"{value!r}; a figure or {{ value = …, source = … }} is needed"
+                )
             value, source = value["value"], value["source"]
         if not isinstance(source, str) or source not in self.sources:
             raise self.error(row, field, f"source {source!r} is not among [sources]")
@@ -217,4 +235,6 @@ class _Document:
             first = error.errors()[0]
             where = field or ".".join(str(part) for part in first["loc"]) or "(row)"
             given = "" if first["type"] in ("missing", "value_error") else f"{first['input']!r}: "
-            raise self.error(row, where, given + first["msg"].removeprefix("Value error, ")) from error
+            raise self.error(
+                row, where, given + first["msg"].removeprefix("Value error, ")
+            ) from error

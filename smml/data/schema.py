@@ -85,7 +85,10 @@ class Accelerator(_Fact):
                     f"{sparse.value:g}; correct one of them, or state the reason in sparse_exceptions.{dtype}"
                 )
         for dtype, sparse in self.sparse_peak_flops.items():
-            if dtype in self.dense_peak_flops and sparse.value <= self.dense_peak_flops[dtype].value:
+            if (
+                dtype in self.dense_peak_flops
+                and sparse.value <= self.dense_peak_flops[dtype].value
+            ):
                 raise ValueError(
                     f"sparse_peak_flops.{dtype} must exceed dense_peak_flops.{dtype}; are they swapped?"
                 )
@@ -96,7 +99,9 @@ class Accelerator(_Fact):
                 )
         for dtype in self.matrix_unit_dtypes:
             if dtype not in self.dense_peak_flops:
-                raise ValueError(f"matrix_unit_dtypes names {dtype}, which dense_peak_flops does not hold")
+                raise ValueError(
+                    f"matrix_unit_dtypes names {dtype}, which dense_peak_flops does not hold"
+                )
         if (self.interconnect is None) != (self.interconnect_kind is None):
             raise ValueError("interconnect and interconnect_kind stand together or not at all")
         return self

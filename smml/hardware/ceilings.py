@@ -125,7 +125,9 @@ def measure(machine: Machine) -> Ceilings:
 
 CPU_DTYPES = ("float32", "bfloat16", "float16", "float64")
 GPU_DTYPES = ("float32", "tf32", "bfloat16", "float16", "float8_e4m3fn", "int8")
-LONGEST_CALL_S = 0.25  # sizes grow until one product takes this long: large enough to be at the ceiling
+LONGEST_CALL_S = (
+    0.25  # sizes grow until one product takes this long: large enough to be at the ceiling
+)
 
 
 def thread_candidates(machine: Machine) -> list[int]:
@@ -189,7 +191,10 @@ def matmul(n: int, dtype: str, device: str, layout: str):
     a, b = (torch.randn(n, n, generator=generator, device=device) for _ in range(2))
     if dtype == "float8_e4m3fn":
         one = torch.ones((), device=device)
-        a8, b8 = a.to(torch.float8_e4m3fn), b.to(torch.float8_e4m3fn).t()  # the hardware wants B column-major
+        a8, b8 = (
+            a.to(torch.float8_e4m3fn),
+            b.to(torch.float8_e4m3fn).t(),
+        )  # the hardware wants B column-major
         return lambda: torch._scaled_mm(a8, b8, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
     if dtype == "int8":
         a8, b8 = (x.clamp(-2, 2).mul(63).to(torch.int8) for x in (a, b))
@@ -222,7 +227,9 @@ def bandwidth_ceiling(size_bytes: int, device: str, threads: list[int]) -> tuple
         pattern, timing, moved = "in place", in_place, 2.0
         if (2 + extra) / copy.p50 > 2 / in_place.p50:
             pattern, timing, moved = "copy", copy, 2 + extra
-        settings = {"pattern": pattern, "array_bytes": size_bytes} | ({"threads": count} if count else {})
+        settings = {"pattern": pattern, "array_bytes": size_bytes} | (
+            {"threads": count} if count else {}
+        )
         ceiling = _rate(timing, moved * size_bytes, "B/s", settings)
         if best is None or ceiling.value > best[0].value:
             best = ceiling, extra

@@ -13,7 +13,10 @@ def quota_cores(root: Path = Path("/")) -> float | None:
     for folder in _folders(root, "cpu"):
         fields = (_read(folder / "cpu.max") or "").split()
         if not fields:
-            fields = [_read(folder / "cpu.cfs_quota_us") or "", _read(folder / "cpu.cfs_period_us") or ""]
+            fields = [
+                _read(folder / "cpu.cfs_quota_us") or "",
+                _read(folder / "cpu.cfs_period_us") or "",
+            ]
         if (
             len(fields) == 2
             and fields[0].isdigit()

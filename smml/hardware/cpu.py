@@ -11,8 +11,14 @@ from smml.hardware.machine import Cpu
 
 # Flag of /proc/cpuinfo or name of macOS's sysctl -> the name used here; only sets that matter to matrix work.
 FLAGS = {
-    **{name: name for name in ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni")},
-    **{name: name for name in ("avx512_bf16", "avx512_fp16", "avx_vnni", "amx_tile", "amx_bf16", "amx_int8")},
+    **{
+        name: name
+        for name in ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni")
+    },
+    **{
+        name: name
+        for name in ("avx512_bf16", "avx512_fp16", "avx_vnni", "amx_tile", "amx_bf16", "amx_int8")
+    },
     **{name: name for name in ("sve", "sve2", "bf16", "i8mm", "sme")},
     **{"asimd": "neon", "neon": "neon", "asimdhp": "fp16", "asimddp": "dotprod"},
     **{
@@ -43,11 +49,18 @@ def read(root: Path = Path("/"), affinity: int | None = None) -> Cpu:
     """The processor described by the /proc and /sys under `root`; `affinity` is the count of allowed CPUs."""
     processors = _processors(_text(root / "proc/cpuinfo") or "")
     first = processors[0] if processors else {}
-    online = _count(_text(root / "sys/devices/system/cpu/online")) or len(processors) or os.cpu_count() or 1
+    online = (
+        _count(_text(root / "sys/devices/system/cpu/online"))
+        or len(processors)
+        or os.cpu_count()
+        or 1
+    )
     if affinity is None:
         affinity = len(os.sched_getaffinity(0))
     quota = cgroup.quota_cores(root)
-    folders = sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*"), key=lambda path: int(path.name[3:]))
+    folders = sorted(
+        (root / "sys/devices/system/cpu").glob("cpu[0-9]*"), key=lambda path: int(path.name[3:])
+    )
     one = root / "sys/devices/system/cpu/cpu0"
     flags = (first.get("flags") or first.get("Features") or "").split()
     frequency_khz = _text(one / "cpufreq/cpuinfo_max_freq")
@@ -72,10 +85,16 @@ def from_sysctl(text: str) -> Cpu:
     """The processor of a Mac from the lines of `sysctl hw machdep.cpu`; no quota and no affinity exist there."""
     values = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
     names = [
-        name.rsplit(".", 1)[-1] for name, value in values.items() if ".optional." in name and value == "1"
+        name.rsplit(".", 1)[-1]
+        for name, value in values.items()
+        if ".optional." in name and value == "1"
     ]
     names += (
-        (values.get("machdep.cpu.features", "") + " " + values.get("machdep.cpu.leaf7_features", ""))
+        (
+            values.get("machdep.cpu.features", "")
+            + " "
+            + values.get("machdep.cpu.leaf7_features", "")
+        )
         .lower()
         .split()
     )
@@ -110,7 +129,11 @@ def usable_cores(affinity: int, quota: float | None) -> int:
 
 def _processors(text: str) -> list[dict[str, str]]:
     blocks = [
-        dict((part.strip() for part in line.split(":", 1)) for line in block.splitlines() if ":" in line)
+        dict(
+            (part.strip() for part in line.split(":", 1))
+            for line in block.splitlines()
+            if ":" in line
+        )
         for block in re.split(r"\n\s*\n", text)
     ]
     return [block for block in blocks if "processor" in block]
@@ -135,7 +158,9 @@ def _physical_cores(folders: list[Path], processors: list[dict[str, str]]) -> in
     } - {None}
     if groups:
         return len(groups)
-    pairs = {(block.get("physical id"), block["core id"]) for block in processors if "core id" in block}
+    pairs = {
+        (block.get("physical id"), block["core id"]) for block in processors if "core id" in block
+    }
     return len(pairs) or None
 
 
@@ -152,13 +177,21 @@ def _caches(folder: Path) -> list[tuple[str, str, int, str]]:
 
 def _cache_bytes(folder: Path, level: str, kind: str) -> int | None:
     return next(
-        (size for lvl, typ, size, _ in _caches(folder) if lvl == level and typ in (kind, "Unified")), None
+        (
+            size
+            for lvl, typ, size, _ in _caches(folder)
+            if lvl == level and typ in (kind, "Unified")
+        ),
+        None,
     )
 
 
 def _last_level_bytes(folders: list[Path]) -> int | None:
     shared = {
-        sharers: size for folder in folders for level, _, size, sharers in _caches(folder) if level == "3"
+        sharers: size
+        for folder in folders
+        for level, _, size, sharers in _caches(folder)
+        if level == "3"
     }
     return sum(shared.values()) or None
 

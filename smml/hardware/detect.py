@@ -44,5 +44,7 @@ def _kept() -> Machine:
 def _cpu(root: Path) -> Cpu:
     if platform.system() == "Darwin":
         command = ["sysctl", "hw", "machdep.cpu"]
-        return cpu.from_sysctl(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        return cpu.from_sysctl(
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        )
     return cpu.read(root)

@@ -13,15 +13,15 @@ from smml.hardware.machine import Ec2, Note
 
 ENDPOINT = "http://169.254.169.254"
 TIMEOUT_S = 1.0
-HOP_LIMIT = (
-    "in a container, allow two hops: aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2"
-)
+HOP_LIMIT = "in a container, allow two hops: aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2"
 INSTANCE_TYPE = r"[a-z][a-z0-9-]*\.[a-z0-9-]+"
 REGION = r"[a-z]{2}(-[a-z]+)+-\d"
 ZONE = REGION + r"(-[a-z]+-\d)?[a-z]"  # a local zone is called us-west-2-lax-1a
 
 
-def read(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> tuple[Ec2 | None, Note | None]:
+def read(
+    root: Path = Path("/"), environ: Mapping[str, str] = os.environ
+) -> tuple[Ec2 | None, Note | None]:
     """The instance, and why the metadata service did not tell more; (None, None) off EC2, without any network.
 
     AWS_EC2_METADATA_SERVICE_ENDPOINT chooses another service (and skips the look at DMI);
@@ -64,7 +64,9 @@ def _on_ec2(root: Path) -> bool:
 
 
 def _ask(endpoint: str) -> Ec2 | None:
-    token = _fetch(f"{endpoint}/latest/api/token", "PUT", {"X-aws-ec2-metadata-token-ttl-seconds": "60"})
+    token = _fetch(
+        f"{endpoint}/latest/api/token", "PUT", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+    )
     headers = {"X-aws-ec2-metadata-token": token}
 
     def value(path: str, pattern: str) -> str | None:

@@ -33,9 +33,7 @@ LANES = {
     "10.3": 128,
     "12.0": 128,
 }
-RESTART = (
-    "run nvidia-smi: it must list every GPU; restart the machine if the driver was updated or a GPU was lost"
-)
+RESTART = "run nvidia-smi: it must list every GPU; restart the machine if the driver was updated or a GPU was lost"
 NVIDIA_PCI_VENDOR = "0x10de"
 
 
@@ -68,7 +66,9 @@ def read(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> Nvm
             try:
                 _add(found, index)
             except pynvml.NVMLError as error:
-                found.problems.append(Note(text=f"GPU {index} does not answer: {error}", fix=RESTART))
+                found.problems.append(
+                    Note(text=f"GPU {index} does not answer: {error}", fix=RESTART)
+                )
         cuda = _ask(pynvml.nvmlSystemGetCudaDriverVersion_v2)
         return Nvml(
             gpus=_visible(found.gpus, environ.get("CUDA_VISIBLE_DEVICES")),
@@ -107,7 +107,9 @@ def _add(found: _Found, index: int) -> None:
         except pynvml.NVMLError_NotFound:
             continue  # an empty slot
     for instance in instances:
-        found.gpus.append((_mig_instance(whole, instance), _ask(pynvml.nvmlDeviceGetUUID, instance) or ""))
+        found.gpus.append(
+            (_mig_instance(whole, instance), _ask(pynvml.nvmlDeviceGetUUID, instance) or "")
+        )
     if not instances:
         text = f"GPU {index} ({whole.name}) is in MIG mode without an instance: CUDA cannot use it"
         fix = "create an instance (sudo nvidia-smi mig -cgi 0 -C) or leave MIG mode (sudo nvidia-smi -mig 0)"
@@ -182,7 +184,9 @@ def _visible(found: list[tuple[Gpu, str]], wanted: str | None) -> tuple[Gpu, ...
         if entry.isdecimal():
             matches = [place for place, (gpu, _) in enumerate(found) if gpu.index == int(entry)]
         else:
-            matches = [place for place, (_, uuid) in enumerate(found) if entry and uuid.startswith(entry)]
+            matches = [
+                place for place, (_, uuid) in enumerate(found) if entry and uuid.startswith(entry)
+            ]
         if not matches:
             break
         chosen += [place for place in matches if place not in chosen]
@@ -201,7 +205,8 @@ def _initialisation_problem(error: pynvml.NVMLError, root: Path) -> Note | None:
         return Note(text=text, fix="start the container with --gpus all (NVIDIA container toolkit)")
     text = "an NVIDIA device is on the PCI bus, but no driver is installed"
     return Note(
-        text=text, fix="install the NVIDIA driver of your distribution, or start from a Deep Learning AMI"
+        text=text,
+        fix="install the NVIDIA driver of your distribution, or start from a Deep Learning AMI",
     )
 
 
@@ -209,7 +214,10 @@ def _on_pci_bus(root: Path) -> bool:
     """Whether a display (class 0x03…) device of NVIDIA is on the PCI bus."""
     for device in (root / "sys/bus/pci/devices").glob("*"):
         try:
-            vendor, kind = (device / "vendor").read_text().strip(), (device / "class").read_text().strip()
+            vendor, kind = (
+                (device / "vendor").read_text().strip(),
+                (device / "class").read_text().strip(),
+            )
         except OSError:
             continue  # a device that went away while we looked
         if vendor == NVIDIA_PCI_VENDOR and kind.startswith("0x03"):

@@ -35,7 +35,9 @@ def disks() -> tuple[Disk, ...]:
     for role, place in places:
         if role == "shared memory" and not place.is_dir():
             continue
-        existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
+        existing = next(
+            folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists()
+        )
         usage = shutil.disk_usage(existing)
         found.append(
             Disk(
@@ -54,7 +56,9 @@ def interfaces(root: Path = Path("/")) -> tuple[Interface, ...]:
     folder = root / "sys/class/net"
     if not folder.is_dir():
         return tuple(
-            Interface(name=name, speed_bits_per_s=stats.speed * 1e6 or None, mtu=stats.mtu, up=stats.isup)
+            Interface(
+                name=name, speed_bits_per_s=stats.speed * 1e6 or None, mtu=stats.mtu, up=stats.isup
+            )
             for name, stats in sorted(psutil.net_if_stats().items())
             if not name.startswith("lo")
         )
@@ -66,7 +70,12 @@ def interfaces(root: Path = Path("/")) -> tuple[Interface, ...]:
         if device.name == "lo" or not (up or physical):
             continue
         found.append(
-            Interface(name=device.name, speed_bits_per_s=_speed(device), mtu=_number(device / "mtu"), up=up)
+            Interface(
+                name=device.name,
+                speed_bits_per_s=_speed(device),
+                mtu=_number(device / "mtu"),
+                up=up,
+            )
         )
     return (*found, *_efa(root))
 
@@ -80,7 +89,9 @@ def other_accelerators(root: Path = Path("/")) -> tuple[Note, ...]:
     if (root / "dev/kfd").exists():
         names.append("an AMD GPU")
     fix = "use an instance with an NVIDIA GPU, or go on with the CPU"
-    return tuple(Note(text=f"{name} found: only NVIDIA GPUs are driven here", fix=fix) for name in names)
+    return tuple(
+        Note(text=f"{name} found: only NVIDIA GPUs are driven here", fix=fix) for name in names
+    )
 
 
 def load_average() -> tuple[float, float, float] | None:

@@ -27,9 +27,7 @@ class Image:
     def lookup(self, region: str | None = None) -> str:
         """The command that prints the image's id."""
         where = f" --region {region}" if region else ""
-        return (
-            f"aws ssm get-parameter{where} --name {self.ssm_parameter} --query Parameter.Value --output text"
-        )
+        return f"aws ssm get-parameter{where} --name {self.ssm_parameter} --query Parameter.Value --output text"
 
 
 DEEP_LEARNING = "/aws/service/deeplearning/ami"
@@ -47,7 +45,9 @@ NEURON = Image(
 )
 UBUNTU = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{}/hvm/ebs-gp3/ami-id"
 CPU_X86 = Image("Ubuntu 24.04 (no driver is needed without a GPU)", UBUNTU.format("amd64"))
-CPU_ARM = Image("Ubuntu 24.04 for ARM64 (no driver is needed without a GPU)", UBUNTU.format("arm64"))
+CPU_ARM = Image(
+    "Ubuntu 24.04 for ARM64 (no driver is needed without a GPU)", UBUNTU.format("arm64")
+)
 
 
 def image(instance_type: str) -> Image | None:
@@ -69,10 +69,16 @@ def image(instance_type: str) -> Image | None:
 def counterpart(machine: Machine) -> Instance | None:
     """The cheapest type of the catalogue that holds as much as `machine`: the same GPU at least as often, else
     the same architecture with at least its cores and memory. None where no priced type does."""
-    priced = [item for item in instances().values() if item.price_usd_per_hour and item.status != "withdrawn"]
+    priced = [
+        item
+        for item in instances().values()
+        if item.price_usd_per_hour and item.status != "withdrawn"
+    ]
     if machine.gpus:
         key = machine.accelerator and machine.accelerator.key
-        fits = [i for i in priced if i.accelerator == key and i.accelerator_count >= len(machine.gpus)]
+        fits = [
+            i for i in priced if i.accelerator == key and i.accelerator_count >= len(machine.gpus)
+        ]
     else:
         memory_gib, cores, arm = (
             nominal_gib(machine.memory_bytes),
@@ -83,7 +89,9 @@ def counterpart(machine: Machine) -> Instance | None:
         fits = [i for i in fits if i.vcpu >= cores and i.memory.value >= memory_gib]
     # A capacity block is cheaper and must be reserved in advance: on-demand prices come first.
     return min(
-        fits, key=lambda i: (i.price_kind != "on-demand", i.price_usd_per_hour.value, i.name), default=None
+        fits,
+        key=lambda i: (i.price_kind != "on-demand", i.price_usd_per_hour.value, i.name),
+        default=None,
     )
 
 

@@ -221,5 +221,7 @@ def nominal_gib(memory_bytes: int) -> int:
 
 def slug(name: str) -> str:
     """A device's name in lower-case letters, digits and dashes, without trademarks, clocks and filler words."""
-    name = re.sub(r"\((r|tm|c)\)|[®™]|@.*|\b\d+-core\b|\bprocessor\b|\bcpu\b", " ", name, flags=re.IGNORECASE)
+    name = re.sub(
+        r"\((r|tm|c)\)|[®™]|@.*|\b\d+-core\b|\bprocessor\b|\bcpu\b", " ", name, flags=re.IGNORECASE
+    )
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:48].strip("-") or "unknown"

@@ -37,7 +37,7 @@ CPU = Profile(
     gemm_sizes=(128, 256, 512, 1024, 2048),
     linear_width=4096,
     batches=(1, 8, 64, 512),
-    elementwise_elements=16 * MI,
+    elementwise_elements=32 * MI,
     chain_lengths=(1, 2, 4, 8),
     why="no GPU that torch can use.",
 )
@@ -108,9 +108,7 @@ def _fit(name: str, machine: Machine, why: str) -> Profile:
 def _found(machine: Machine, nodes: int, gpus: int) -> str:
     """What decides, in words."""
     if machine.cuda_problem:
-        devices = (
-            f"{len(machine.gpus)} × {machine.device_name} that torch cannot use ({machine.cuda_problem})"
-        )
+        devices = f"{len(machine.gpus)} × {machine.device_name} that torch cannot use ({machine.cuda_problem})"
     elif any(gpu.mig for gpu in machine.gpus):
         devices = f"{len(machine.gpus)} MIG instance(s) of which a process can use one"
     elif gpus:

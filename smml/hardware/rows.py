@@ -38,7 +38,9 @@ def _cpu_text(cpu: Cpu) -> str:
     quota = _known(cpu.quota_cores, f"container quota {cpu.quota_cores} cores")
     nodes = f"{cpu.numa_nodes} NUMA node{'s' if cpu.numa_nodes > 1 else ''}"
     clock = (
-        f"up to {cpu.max_frequency_hz / 1e9:.2f} GHz" if cpu.max_frequency_hz else "top clock not reported"
+        f"up to {cpu.max_frequency_hz / 1e9:.2f} GHz"
+        if cpu.max_frequency_hz
+        else "top clock not reported"
     )
     return _join([cpu.model, cores, f"{cpu.physical_cores} physical", quota, nodes, clock])
 
@@ -65,8 +67,12 @@ def _gpu_text(gpu: Gpu) -> str:
             _known(gpu.mig, f"MIG instance {gpu.mig}"),
             _known(gpu.compute_capability, f"compute capability {gpu.compute_capability}"),
             _known(gpu.multiprocessors, f"{gpu.multiprocessors} multiprocessors"),
-            f"limit {gpu.power_limit_watts:.0f} W" if gpu.power_limit_watts else "power limit not reported",
-            f"up to {gpu.sm_clock_max_hz / 1e6:.0f} MHz" if gpu.sm_clock_max_hz else "clocks not reported",
+            f"limit {gpu.power_limit_watts:.0f} W"
+            if gpu.power_limit_watts
+            else "power limit not reported",
+            f"up to {gpu.sm_clock_max_hz / 1e6:.0f} MHz"
+            if gpu.sm_clock_max_hz
+            else "clocks not reported",
             f"PCIe {gpu.pcie_generation} x{gpu.pcie_lanes}"
             if gpu.pcie_generation and gpu.pcie_lanes
             else None,

@@ -13,7 +13,9 @@ from packaging.version import Version
 from smml.hardware.machine import Software
 
 
-def read(driver: str | None = None, driver_cuda: str | None = None, root: Path = Path("/")) -> Software:
+def read(
+    driver: str | None = None, driver_cuda: str | None = None, root: Path = Path("/")
+) -> Software:
     """Every version that a measurement may depend on; None for what is not installed."""
     cuda = torch_cuda()
     return Software(
@@ -56,7 +58,9 @@ def cuda_of(version_file: str) -> str | None:
 
 def locked(constraints: Path) -> dict[str, str]:
     """Package -> version of a pip constraints file that pins with ==; canonical names."""
-    pins = (line.split("#")[0].split(";")[0].strip() for line in constraints.read_text().splitlines())
+    pins = (
+        line.split("#")[0].split(";")[0].strip() for line in constraints.read_text().splitlines()
+    )
     pairs = (pin.split("==", 1) for pin in pins if "==" in pin)
     return {canonicalize_name(name.strip()): version.strip() for name, version in pairs}
 
@@ -79,7 +83,9 @@ def unmet(package: str = "smml") -> list[tuple[str, str | None]]:
     found = []
     for text in metadata.requires(package) or []:
         requirement = Requirement(text)
-        if requirement.marker and not requirement.marker.evaluate({**default_environment(), "extra": ""}):
+        if requirement.marker and not requirement.marker.evaluate(
+            {**default_environment(), "extra": ""}
+        ):
             continue
         here = installed(requirement.name)
         if here is None or not requirement.specifier.contains(here, prereleases=True):
@@ -98,7 +104,9 @@ def _os_name(root: Path) -> str | None:
     if platform.system() == "Darwin":
         return f"macOS {platform.mac_ver()[0]}"
     try:
-        match = re.search(r'^PRETTY_NAME="?([^"\n]+)', (root / "etc/os-release").read_text(), re.MULTILINE)
+        match = re.search(
+            r'^PRETTY_NAME="?([^"\n]+)', (root / "etc/os-release").read_text(), re.MULTILINE
+        )
     except OSError:
         return platform.system() or None
     return match.group(1) if match else None

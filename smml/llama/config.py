@@ -80,7 +80,9 @@ class LlamaConfig:
         for name in ("rope_theta", "rms_norm_eps", "initializer_range"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not value > 0:
-                raise UserError(f"{name} is {value!r}: it must be a number above 0. Correct the config.")
+                raise UserError(
+                    f"{name} is {value!r}: it must be a number above 0. Correct the config."
+                )
         if self.heads % self.kv_heads:
             raise UserError(
                 f"heads is {self.heads} and kv_heads is {self.kv_heads}: every key-value head serves the same number "
@@ -92,10 +94,17 @@ class LlamaConfig:
                 "transformers loads only widths that are a multiple of heads. Change one of them."
             )
         if self.head_dim % 2:
-            raise UserError(f"head_dim is {self.head_dim}: rotary embeddings turn pairs, so it must be even.")
-        for name, ids in (("bos_token_id", (self.bos_token_id,)), ("eos_token_ids", self.eos_token_ids)):
+            raise UserError(
+                f"head_dim is {self.head_dim}: rotary embeddings turn pairs, so it must be even."
+            )
+        for name, ids in (
+            ("bos_token_id", (self.bos_token_id,)),
+            ("eos_token_ids", self.eos_token_ids),
+        ):
             for token in ids:
-                if token is not None and not (isinstance(token, int) and 0 <= token < self.vocab_size):
+                if token is not None and not (
+                    isinstance(token, int) and 0 <= token < self.vocab_size
+                ):
                     raise UserError(
                         f"{name} holds {token!r} and vocab_size is {self.vocab_size}: "
                         f"a token id must lie in 0…{self.vocab_size - 1}. Correct the config."
@@ -121,7 +130,11 @@ class LlamaConfig:
             raise UserError(
                 f"model_type is {fields['model_type']!r}: only 'llama' can be loaded. Choose another folder."
             )
-        for name, only in {"hidden_act": "silu", "attention_dropout": 0, "quantization_config": None}.items():
+        for name, only in {
+            "hidden_act": "silu",
+            "attention_dropout": 0,
+            "quantization_config": None,
+        }.items():
             if fields.get(name, only) != only:
                 raise UserError(
                     f"{name} is {fields[name]!r}: only {only!r} is supported. Choose another model."
@@ -257,7 +270,9 @@ _LLAMA_3_1 = LlamaConfig(
     bos_token_id=128_000,
     eos_token_ids=(128_001,),
 )
-_LLAMA_3_2 = replace(_LLAMA_3_1, rope_scaling=RopeScaling(32.0, 1.0, 4.0, 8192), tie_embeddings=True)
+_LLAMA_3_2 = replace(
+    _LLAMA_3_1, rope_scaling=RopeScaling(32.0, 1.0, 4.0, 8192), tie_embeddings=True
+)
 
 CONFIGS: dict[str, LlamaConfig] = {
     # 1.1M parameters: 4.5 MB in float32; widths split over 2 ranks, layers over 2 or 4.
@@ -275,17 +290,23 @@ CONFIGS: dict[str, LlamaConfig] = {
         eos_token_ids=(1,),
     ),
     "llama-2-7b": _LLAMA_2,
-    "llama-2-13b": replace(_LLAMA_2, dim=5120, layers=40, heads=40, kv_heads=40, feed_forward_dim=13_824),
+    "llama-2-13b": replace(
+        _LLAMA_2, dim=5120, layers=40, heads=40, kv_heads=40, feed_forward_dim=13_824
+    ),
     "llama-3.2-1b": replace(_LLAMA_3_2, dim=2048, layers=16, head_dim=64, feed_forward_dim=8192),
     "llama-3.2-3b": replace(_LLAMA_3_2, dim=3072, layers=28, heads=24, feed_forward_dim=8192),
     "llama-3.1-8b": _LLAMA_3_1,
     "llama-3.1-70b": replace(_LLAMA_3_1, dim=8192, layers=80, heads=64, feed_forward_dim=28_672),
-    "llama-3.1-405b": replace(_LLAMA_3_1, dim=16_384, layers=126, heads=128, feed_forward_dim=53_248),
+    "llama-3.1-405b": replace(
+        _LLAMA_3_1, dim=16_384, layers=126, heads=128, feed_forward_dim=53_248
+    ),
 }
 
 
 def named_config(name: str) -> LlamaConfig:
     """Configuration of that name in CONFIGS; raises UserError that lists the names."""
     if name not in CONFIGS:
-        raise UserError(f"no model is called {name!r}: there are {', '.join(CONFIGS)}. Choose one of them.")
+        raise UserError(
+            f"no model is called {name!r}: there are {', '.join(CONFIGS)}. Choose one of them."
+        )
     return CONFIGS[name]

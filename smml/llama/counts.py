@@ -99,7 +99,11 @@ def parameters(config: LlamaConfig) -> ParameterCount:
     feed_forward = 3 * D * F + (2 * F + D if config.mlp_bias else 0)
     embedding = config.vocab_size * D
     return ParameterCount(
-        embedding, L * attention, L * feed_forward, (2 * L + 1) * D, 0 if config.tie_embeddings else embedding
+        embedding,
+        L * attention,
+        L * feed_forward,
+        (2 * L + 1) * D,
+        0 if config.tie_embeddings else embedding,
     )
 
 
@@ -119,7 +123,9 @@ def forward_flops(
     D, L, count = config.dim, config.layers, batch * tokens
     # Per query–key pair and head: one product of length d for the score, one for the weighted value.
     pairs = batch * (
-        tokens * (past + tokens) if attention == "full" else tokens * past + tokens * (tokens + 1) // 2
+        tokens * (past + tokens)
+        if attention == "full"
+        else tokens * past + tokens * (tokens + 1) // 2
     )
     return Flops(
         attention_projections=L * 2 * count * D * 2 * (config.query_dim + config.kv_dim),
@@ -212,10 +218,20 @@ def activation_bytes(
     Attention keeps no scores (flash). `fused_norm` says that RMSNorm is one kernel, as on CUDA, and keeps its input
     and 1/rms; else, as on the CPU, it keeps input and normalised values in float32.
     """
-    D, F, H, K, d = config.dim, config.feed_forward_dim, config.heads, config.kv_heads, config.head_dim
-    norm = D * itemsize + 4 + (D * itemsize if fused_norm else 2 * D * 4)  # output, 1/rms, the rest as said
+    D, F, H, K, d = (
+        config.dim,
+        config.feed_forward_dim,
+        config.heads,
+        config.kv_heads,
+        config.head_dim,
+    )
+    norm = (
+        D * itemsize + 4 + (D * itemsize if fused_norm else 2 * D * 4)
+    )  # output, 1/rms, the rest as said
     # Values are a slice of qkv, which therefore stays whole beside the turned queries and keys.
-    attention = ((H + 2 * K) * d + (H + K) * d + H * d) * itemsize + 4 * H  # …, attended, log-sum-exp
+    attention = (
+        (H + 2 * K) * d + (H + K) * d + H * d
+    ) * itemsize + 4 * H  # …, attended, log-sum-exp
     feed_forward = (2 * F + F + F) * itemsize  # gate and up, silu(gate), their product
     layer = batch * tokens * (2 * norm + attention + feed_forward)
     ends = (
@@ -239,7 +255,9 @@ def training_state_bytes(
     master_itemsize=4, also 16 (arXiv:1910.02054, section 3.1).
     """
     count = parameters(config).total
-    return TrainingBytes(count * (itemsize + master_itemsize), count * itemsize, 2 * count * moment_itemsize)
+    return TrainingBytes(
+        count * (itemsize + master_itemsize), count * itemsize, 2 * count * moment_itemsize
+    )
 
 
 def rope_table_bytes(config: LlamaConfig, itemsize: int = 4) -> int:

@@ -39,14 +39,18 @@ def whole_folder(folder: Path | str, *, overwrite: bool = False) -> Iterator[Pat
     """
     folder = Path(folder)
     if folder.exists() and not overwrite:
-        raise UserError(f"{folder} exists: choose another folder, or say overwrite=True to replace it.")
+        raise UserError(
+            f"{folder} exists: choose another folder, or say overwrite=True to replace it."
+        )
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: give the name of a folder.")
     previous = _previous(folder)
     partial = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial"))
+        partial = Path(
+            tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial")
+        )
         partial.chmod(0o755)
         yield partial
         for path in partial.rglob("*"):
@@ -75,7 +79,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path.parent} has no {path.name}: give a Hugging Face model folder.") from error
+        raise UserError(
+            f"{path.parent} has no {path.name}: give a Hugging Face model folder."
+        ) from error
     except ValueError as error:
         raise UserError(f"{path} is no JSON ({error}): fetch it again.") from error
     if not isinstance(content, dict):

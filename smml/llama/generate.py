@@ -52,7 +52,9 @@ def generate(
     eos: tuple[int, ...] | None = None,
 ) -> Tensor:
     """Prompts [B, T] and what follows them [B, T + n], n ≤ max_new_tokens; arguments and errors as in `stream`."""
-    steps = stream(model, tokens, max_new_tokens, lengths=lengths, sampling=sampling, cache=cache, eos=eos)
+    steps = stream(
+        model, tokens, max_new_tokens, lengths=lengths, sampling=sampling, cache=cache, eos=eos
+    )
     return torch.cat((tokens, torch.stack(list(steps), dim=1)), dim=1)
 
 
@@ -109,7 +111,9 @@ def _steps(
         with torch.inference_mode():
             extra = {} if padding is None else _padded(padding, fed.shape[1], end)
             logits = model(fed, cache=kv_cache, last_only=True, **extra)[:, -1]  # [B, V]
-            following = logits.argmax(-1) if sampling is None else _draw(logits, sampling, generator)  # [B]
+            following = (
+                logits.argmax(-1) if sampling is None else _draw(logits, sampling, generator)
+            )  # [B]
             if eos:
                 following = torch.where(ended, ends[0], following)
                 ended |= torch.isin(following, ends)
@@ -118,7 +122,11 @@ def _steps(
         if eos and bool(ended.all()):
             return
         end += 1
-        fed = following[:, None] if kv_cache is not None else torch.cat((fed, following[:, None]), dim=1)
+        fed = (
+            following[:, None]
+            if kv_cache is not None
+            else torch.cat((fed, following[:, None]), dim=1)
+        )
 
 
 def _padded(padding: Tensor, count: int, end: int) -> dict[str, Tensor]:
@@ -171,7 +179,8 @@ def _check(
             "encode them with this model's tokenizer."
         )
     if lengths is not None and not (
-        lengths.shape == tokens.shape[:1] and bool(((lengths >= 1) & (lengths <= tokens.shape[1])).all())
+        lengths.shape == tokens.shape[:1]
+        and bool(((lengths >= 1) & (lengths <= tokens.shape[1])).all())
     ):
         raise UserError(
             f"lengths are {lengths.tolist()}: there must be {tokens.shape[0]} of them, each 1…{tokens.shape[1]}."

@@ -19,7 +19,10 @@ from smml.llama.ops import TORCH_OPS, Ops
 
 def rope_frequencies(config: LlamaConfig) -> Tensor:
     """Angle per token of each of the d/2 pairs, in radians [d/2], float32; scaled as `config.rope_scaling` says."""
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.int64, device="cpu").float() / config.head_dim
+    exponents = (
+        torch.arange(0, config.head_dim, 2, dtype=torch.int64, device="cpu").float()
+        / config.head_dim
+    )
     frequencies = 1.0 / config.rope_theta**exponents
     scaling = config.rope_scaling
     if scaling is None:
@@ -48,18 +51,30 @@ class Attention(nn.Module):
         self.heads, self.kv_heads = config.heads, config.kv_heads
         bias = config.attention_bias
         # One product for queries, keys and values: rows hold H query heads, K key heads, K value heads.
-        self.qkv = nn.Linear(config.dim, config.query_dim + 2 * config.kv_dim, bias=bias, dtype=dtype)
+        self.qkv = nn.Linear(
+            config.dim, config.query_dim + 2 * config.kv_dim, bias=bias, dtype=dtype
+        )
         self.output = nn.Linear(config.query_dim, config.dim, bias=bias, dtype=dtype)
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, causal: bool, cache: KVCache | None
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        cache: KVCache | None,
     ) -> Tensor:
         """x [B, T, D] → [B, T, D]; the other arguments as in Llama.forward and ops."""
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).view(batch, tokens, -1, self.head_dim)  # [B, T, H + 2K, d]
         qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
         q, k = self.ops.rope(qk, cos, sin).split((self.heads, self.kv_heads), dim=2)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # [B, H, T, d], 2 × [B, K, T, d]
+        q, k, v = (
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+        )  # [B, H, T, d], 2 × [B, K, T, d]
         if cache is not None:
             k, v = cache.update(self.layer, k, v)  # 2 × [B, K, S, d]
         attended = self.ops.attention(q, k, v, mask, causal)  # [B, H, T, d]
@@ -73,8 +88,12 @@ class FeedForward(nn.Module):
         super().__init__()
         self.ops = ops
         # One product for both: rows hold the F of gate, then the F of up.
-        self.gate_up = nn.Linear(config.dim, 2 * config.feed_forward_dim, bias=config.mlp_bias, dtype=dtype)
-        self.down = nn.Linear(config.feed_forward_dim, config.dim, bias=config.mlp_bias, dtype=dtype)
+        self.gate_up = nn.Linear(
+            config.dim, 2 * config.feed_forward_dim, bias=config.mlp_bias, dtype=dtype
+        )
+        self.down = nn.Linear(
+            config.feed_forward_dim, config.dim, bias=config.mlp_bias, dtype=dtype
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, T, D] → [B, T, D]."""
@@ -101,7 +120,13 @@ class Layer(nn.Module):
         self.feed_forward = FeedForward(config, ops, dtype)
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, causal: bool, cache: KVCache | None
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        cache: KVCache | None,
     ) -> Tensor:
         """x [B, T, D] → [B, T, D]."""
         normed = self.ops.rms_norm(x, self.attention_norm.weight, self.eps)
@@ -131,7 +156,9 @@ class Llama(nn.Module):
         self.config, self.ops, self.activation_checkpointing = config, ops, activation_checkpointing
         with torch.device("meta"):
             self.embedding = nn.Embedding(config.vocab_size, config.dim, dtype=dtype)
-            self.layers = nn.ModuleList(Layer(config, layer, ops, dtype) for layer in range(config.layers))
+            self.layers = nn.ModuleList(
+                Layer(config, layer, ops, dtype) for layer in range(config.layers)
+            )
             self.norm = RMSNorm(config, dtype)
             if not config.tie_embeddings:
                 self.output = nn.Linear(config.dim, config.vocab_size, bias=False, dtype=dtype)
@@ -151,7 +178,9 @@ class Llama(nn.Module):
         """Give a meta model memory on `device`: rotary tables filled, parameters not yet."""
         self.to_empty(device=device)
         for table, values in zip(
-            (self.rope_cos, self.rope_sin), rope_tables(self.config, self.rope_cos.dtype), strict=True
+            (self.rope_cos, self.rope_sin),
+            rope_tables(self.config, self.rope_cos.dtype),
+            strict=True,
         ):
             table.copy_(values)
 
@@ -170,7 +199,9 @@ class Llama(nn.Module):
             elif name.endswith("bias"):
                 parameter.zero_()
             elif name.endswith(("attention.output.weight", "feed_forward.down.weight")):
-                parameter.normal_(0.0, deviation / math.sqrt(2 * self.config.layers), generator=generator)
+                parameter.normal_(
+                    0.0, deviation / math.sqrt(2 * self.config.layers), generator=generator
+                )
             else:
                 parameter.normal_(0.0, deviation, generator=generator)
 
@@ -198,18 +229,31 @@ class Llama(nn.Module):
                 f"{self.config.max_sequence_length}: shorten it."
             )
         if positions is None:
-            cos, sin = self.rope_cos[past : past + count], self.rope_sin[past : past + count]  # [T, d]
+            cos, sin = (
+                self.rope_cos[past : past + count],
+                self.rope_sin[past : past + count],
+            )  # [T, d]
         else:
             cos, sin = self.rope_cos[positions], self.rope_sin[positions]  # [(B,) T, d]
         if mask is None and past > 0 and count > 1:
-            mask = torch.ones(count, past + count, dtype=torch.bool, device=tokens.device).tril(past)
+            mask = torch.ones(count, past + count, dtype=torch.bool, device=tokens.device).tril(
+                past
+            )
         causal = mask is None and count > 1
 
         x = self.embedding(tokens)  # [B, T, D]
         for layer in self.layers:
             if self.activation_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(
-                    layer, x, cos, sin, mask, causal, cache, use_reentrant=False, preserve_rng_state=False
+                    layer,
+                    x,
+                    cos,
+                    sin,
+                    mask,
+                    causal,
+                    cache,
+                    use_reentrant=False,
+                    preserve_rng_state=False,
                 )
             else:
                 x = layer(x, cos, sin, mask, causal, cache)
@@ -219,5 +263,7 @@ class Llama(nn.Module):
             x = x[:, -1:]
         x = self.ops.rms_norm(x, self.norm.weight, self.config.rms_norm_eps)
         if targets is not None:
-            return self.ops.linear_cross_entropy(x.flatten(0, 1), self.output_weight, targets.flatten())
+            return self.ops.linear_cross_entropy(
+                x.flatten(0, 1), self.output_weight, targets.flatten()
+            )
         return F.linear(x, self.output_weight)

@@ -18,7 +18,9 @@ MAX_PADDING = 255
 class Tokenizer:
     """Text to token ids and back; `bos_id` and `eos_id` are None where the folder names none."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, bos_token: str | None, eos_token: str | None) -> None:
+    def __init__(
+        self, backend: tokenizers.Tokenizer, bos_token: str | None, eos_token: str | None
+    ) -> None:
         self.backend, self.bos_token, self.eos_token = backend, bos_token, eos_token
         self.bos_id = None if bos_token is None else backend.token_to_id(bos_token)
         self.eos_id = None if eos_token is None else backend.token_to_id(eos_token)
@@ -35,7 +37,9 @@ class Tokenizer:
         Raises UserError when the text is too short for so many, or vocab_size is below 258.
         """
         if vocab_size < 258:
-            raise UserError(f"vocab_size is {vocab_size}: 256 bytes and 2 special tokens need 258 or more.")
+            raise UserError(
+                f"vocab_size is {vocab_size}: 256 bytes and 2 special tokens need 258 or more."
+            )
         backend = tokenizers.Tokenizer(models.BPE())
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         backend.decoder = decoders.ByteLevel()
@@ -71,7 +75,9 @@ class Tokenizer:
         special = read_json(path) if path.exists() else {}
         # Older files spell a token as an object with its flags.
         names = (special.get(name) for name in ("bos_token", "eos_token"))
-        tokenizer = cls(backend, *(name["content"] if isinstance(name, dict) else name for name in names))
+        tokenizer = cls(
+            backend, *(name["content"] if isinstance(name, dict) else name for name in names)
+        )
         if (folder / "config.json").exists():
             tokenizer.check(load_config(folder))
         return tokenizer
@@ -83,7 +89,11 @@ class Tokenizer:
                 f"the tokenizer has {self.vocab_size} tokens and the config's vocab_size is {config.vocab_size}: "
                 "they do not belong together. Take both from the same model."
             )
-        if self.eos_id is not None and config.eos_token_ids and self.eos_id not in config.eos_token_ids:
+        if (
+            self.eos_id is not None
+            and config.eos_token_ids
+            and self.eos_id not in config.eos_token_ids
+        ):
             raise UserError(
                 f"the tokenizer's end of text is token {self.eos_id} and the config's eos_token_id is "
                 f"{list(config.eos_token_ids)}: they do not belong together. Take both from the same model."

@@ -45,7 +45,9 @@ def hf_views(config: LlamaConfig, named: Iterable[tuple[str, Tensor]]) -> dict[s
             prefix = f"model.layers.{layer}."
         if module == "attention.qkv":
             rows = tensor.split((config.query_dim, config.kv_dim, config.kv_dim))
-            parts = dict(zip(("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), rows, strict=True))
+            parts = dict(
+                zip(("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), rows, strict=True)
+            )
         elif module == "feed_forward.gate_up":
             parts = dict(zip(("mlp.gate_proj", "mlp.up_proj"), tensor.chunk(2), strict=True))
         else:
@@ -123,10 +125,16 @@ def save(
         shards = _shards(hf_views(config, named), max_shard_bytes)
         weight_map = {}
         for number, tensors in enumerate(shards, 1):
-            name = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+            name = (
+                WEIGHTS
+                if len(shards) == 1
+                else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+            )
             try:
                 save_file(
-                    {key: t.cpu() for key, t in tensors.items()}, partial / name, metadata={"format": "pt"}
+                    {key: t.cpu() for key, t in tensors.items()},
+                    partial / name,
+                    metadata={"format": "pt"},
                 )
             except SafetensorError as error:
                 raise UserError(
@@ -135,7 +143,9 @@ def save(
             weight_map |= dict.fromkeys(tensors, name)
         if len(shards) > 1:
             total = sum(tensor.nbytes for tensors in shards for tensor in tensors.values())
-            write_json(partial / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+            write_json(
+                partial / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map}
+            )
     return Path(folder)
 
 
@@ -151,7 +161,9 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
         try:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
-            stated = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            stated = (
+                8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(
                 f"{path} has no readable safetensors header ({error}): fetch it again."
@@ -181,7 +193,9 @@ def _common_dtype(folder: Path, found: dict[str, dict[str, Any]]) -> torch.dtype
     """The one dtype of all tensors; UserError when there are several to choose from."""
     names = sorted({entry["dtype"] for entry in found.values()})
     if len(names) != 1:
-        raise UserError(f"{folder} holds tensors of {', '.join(names) or 'no type'}: choose one with dtype=…")
+        raise UserError(
+            f"{folder} holds tensors of {', '.join(names) or 'no type'}: choose one with dtype=…"
+        )
     return DTYPES.get(names[0], torch.float32)
 
 

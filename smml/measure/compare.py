@@ -60,9 +60,17 @@ def _judge(name: str, new: Record | None, old: Record | None) -> Comparison:
             "better). Store a new baseline with smml compare --accept."
         )
     if old.better == "higher":
-        ratio, best_fifth, worst_fifth = new.value / old.value, new.p80 / old.value, new.p20 / old.value
+        ratio, best_fifth, worst_fifth = (
+            new.value / old.value,
+            new.p80 / old.value,
+            new.p20 / old.value,
+        )
     else:
-        ratio, best_fifth, worst_fifth = old.value / new.value, old.value / new.p20, old.value / new.p80
+        ratio, best_fifth, worst_fifth = (
+            old.value / new.value,
+            old.value / new.p20,
+            old.value / new.p80,
+        )
     verdict: Verdict = "ok"
     if best_fifth < 1 / (1 + band):
         verdict = "slower"

@@ -144,7 +144,9 @@ def load_folder(folder: Path) -> list[Record]:
 
 def slug(text: str) -> str:
     """`text` as a file name: letters, digits, dots and dashes only, slashes kept as folders."""
-    return "/".join(re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-.") for part in text.split("/") if part)
+    return "/".join(
+        re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-.") for part in text.split("/") if part
+    )
 
 
 @lru_cache

@@ -9,7 +9,9 @@ from functools import cached_property
 from smml.errors import UserError
 
 MIN_SAMPLES = 5  # below this a 20th and an 80th percentile are the same few numbers
-SHORTEST_SAMPLE_S = 200e-6  # a sample this long keeps the clock's and the loop's own cost under about 1 %
+SHORTEST_SAMPLE_S = (
+    200e-6  # a sample this long keeps the clock's and the loop's own cost under about 1 %
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class Timing:
                 "raise budget_s or max_samples."
             )
         if not all(math.isfinite(s) and s > 0 for s in self.samples_s):
-            raise UserError(f"a sample is not a positive time: {min(self.samples_s)} s; time a longer call.")
+            raise UserError(
+                f"a sample is not a positive time: {min(self.samples_s)} s; time a longer call."
+            )
 
     def quantile(self, q: float) -> float:
         """Seconds at quantile `q` in 0..1, linearly interpolated between the sorted samples."""
@@ -120,7 +124,9 @@ def time_interleaved(
         if taken < MIN_SAMPLES:
             continue
         timings = {name: Timing(tuple(values)) for name, values in samples.items()}
-        settled = taken >= 2 * MIN_SAMPLES and max(t.spread for t in timings.values()) <= target_spread
+        settled = (
+            taken >= 2 * MIN_SAMPLES and max(t.spread for t in timings.values()) <= target_spread
+        )
         if settled or taken >= max_samples or time.perf_counter() >= deadline:
             return timings
 
@@ -165,7 +171,9 @@ def _flusher(device: str, flush_bytes: int) -> Callable[[], object]:
 def slowed(call: Callable[[], object], factor: int) -> Callable[[], object]:
     """`call` made `factor` times slower by doing it `factor` times: proves that a comparison can fail."""
     if factor < 1:
-        raise UserError(f"a slowdown of {factor} is not possible: give a whole number of at least 1.")
+        raise UserError(
+            f"a slowdown of {factor} is not possible: give a whole number of at least 1."
+        )
 
     def repeated() -> None:
         for _ in range(factor):

@@ -25,7 +25,9 @@ def copy_seconds(answer: Callable[[float, float, float], float]) -> str:
 @exercise(
     lambda parameters, bytes_per_parameter, bandwidth: bandwidth / parameters,
     lambda parameters, bytes_per_parameter, bandwidth: parameters * bytes_per_parameter / bandwidth,
-    lambda parameters, bytes_per_parameter, bandwidth: bandwidth / (2 * parameters * bytes_per_parameter),
+    lambda parameters, bytes_per_parameter, bandwidth: (
+        bandwidth / (2 * parameters * bytes_per_parameter)
+    ),
 )
 def decode_tokens_per_second(answer: Callable[[float, float, float], float]) -> str:
     """Most tokens per second of one sequence: every weight is read once a token."""

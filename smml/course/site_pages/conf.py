@@ -27,7 +27,12 @@ smartquotes = False
 suppress_warnings = ["toc.not_included", "myst.header", "misc.highlighting_failure"]
 
 # The one MathJax file that holds all of TeX and draws without fonts, so that nothing is fetched at reading time.
-_mathjax = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax" / "tex-svg-full.js"
+_mathjax = (
+    Path(find_spec("sphinx-mathjax-offline").origin).parent
+    / "static"
+    / "mathjax"
+    / "tex-svg-full.js"
+)
 mathjax_path = _mathjax.name
 mathjax3_config = {"options": {"enableMenu": False}, "loader": {"load": []}}
 
