@@ -117,10 +117,11 @@ def bench(
         )
     for name in chosen:
         setting = Setting.here(f"bench/{name}", profile, refresh=refresh, slowdown=inject_slowdown)
+        where = (out or paths.records() / "bench") / name
         for record in BENCHES[name](setting):
-            where = record.save(out / name if out else None)
+            record.save(where)
             print(_record_line(record))
-        print(f"records of {name}: {where.parent}")
+        print(f"records of {name}: {where}")
 
 
 @app.command()
@@ -165,6 +166,40 @@ def compare(
         f"{len(judged)} compared with {fingerprint}: {len(slower)} slower than their band allows."
     )
     raise typer.Exit(1 if slower else 0)
+
+
+@app.command()
+def plot(
+    records: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of records of one machine; default: the latest run's."),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Number format whose roof and points are drawn.")
+    ] = "float32",
+    out: Annotated[Path, typer.Option(help="Where the picture goes (.png, .svg, .pdf).")] = Path(
+        "roofline.png"
+    ),
+) -> None:
+    """Draw the roofline of a machine from its records alone; nothing is measured."""
+    from smml.measure import load_folder
+    from smml.plot import roofline
+    from smml.roofline import Roof
+
+    folder = records or paths.records()
+    known = {record.name: record for record in load_folder(folder)}.values()
+    roof = Roof.recorded(known, dtype)
+    if roof is None:
+        raise UserError(
+            f"no ceilings for dtype {dtype!r} in {folder}: make them with smml bench ceilings."
+        )
+    points = [
+        r
+        for r in known
+        if r.flops and r.inputs.get("dtype") == dtype and "operator" not in r.inputs
+    ]
+    roofline([roof], points, title=roof.name).savefig(out)
+    print(f"{out}: {len(points)} kernels of {roof.name}")
 
 
 @app.command("format")

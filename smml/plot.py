@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-
 from smml.measure import Record
 from smml.roofline import Roof, Work
 

@@ -5,8 +5,10 @@ of the two is the prediction. Source: S. Williams, A. Waterman, D. Patterson, "R
 Performance Model for Multicore Architectures", Communications of the ACM 52(4), 2009.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from datetime import datetime
+from typing import Any, Literal, Protocol
 
 from smml.errors import UserError
 
@@ -118,13 +120,22 @@ class Prediction:
 
 
 class Measured(Protocol):
-    """What a roof needs of measured ceilings (see `smml.hardware.ceilings`)."""
+    """What a roof needs of measured ceilings (see `smml.hardware.Ceilings`)."""
 
     bandwidth_bytes_per_s: float
     write_allocate: float
     launch_s: float
 
     def flops_per_s(self, dtype: str) -> float: ...
+
+
+class Recorded(Protocol):
+    """What a roof needs of a record (see `smml.measure.Record`)."""
+
+    name: str
+    value: float
+    machine: Any
+    date: datetime
 
 
 class Catalogued(Protocol):
@@ -171,6 +182,16 @@ class Roof:
         if accelerator is None or peak is None:
             return None
         return cls(accelerator.name, peak.value, accelerator.bandwidth.value, "physical")
+
+    @classmethod
+    def recorded(cls, records: Iterable[Recorded], dtype: str) -> "Roof | None":
+        """The roof that a machine's records of its ceilings hold for `dtype`; None where they hold none."""
+        known = {record.name: record for record in records}
+        peak, stream = known.get(f"ceiling/gemm/{dtype}"), known.get("ceiling/bandwidth")
+        if peak is None or stream is None:
+            return None
+        name = f"{peak.machine.device}, {dtype}, {peak.date:%Y-%m-%d}"
+        return cls(name, peak.value, stream.value, "measured")
 
     @property
     def ridge(self) -> float:

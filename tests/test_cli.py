@@ -127,3 +127,15 @@ def test_lab_starts_a_jupyterlab_that_lists_the_notebooks(tmp_path):
     finally:
         process.terminate()
         process.communicate(timeout=30)
+
+
+def test_plot_draws_from_records_alone_and_says_what_is_missing(smml, folders):
+    made("ceiling/gemm/float32", 1.0, unit="FLOP/s", amount=3e11).save(folders / "run")
+    made("gemm/64/float32", inputs={"dtype": "float32"}).save(folders / "run")
+    picture = folders / "roof.png"
+    command = ("plot", str(folders / "run"), "--out", str(picture))
+    assert "smml bench ceilings" in one_line_error(smml(*command))
+    made("ceiling/bandwidth", 1.0, amount=2e10).save(folders / "run")
+    done = smml(*command)
+    assert done.stdout.endswith("1 kernels of Test CPU, float32, " + done.stdout[-11:])
+    assert picture.read_bytes().startswith(b"\x89PNG")

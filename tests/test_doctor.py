@@ -9,7 +9,7 @@ import pytest
 
 from smml.doctor import Finding, examine, exit_code, render, setup
 from smml.hardware import Cpu, Disk, Ec2, Gpu, Interface, Machine, Note, Software, detect, software
-from smml.hardware.ceilings import cache_path
+from smml.hardware.ceiling_cache import cache_path
 from smml.hardware.machine import GIB, MIB
 
 CPU = Cpu(

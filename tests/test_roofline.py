@@ -133,3 +133,15 @@ def test_an_unknown_device_or_dtype_has_no_physical_roof():
 
 def test_ties_go_to_compute_first():
     assert Prediction(1.0, 1.0, 1.0).bound == "compute"
+
+
+def test_a_recorded_roof_comes_from_the_records_of_the_ceilings():
+    from make_record import made
+
+    peak = made("ceiling/gemm/float32", 1.0, spread=0, unit="FLOP/s", amount=3e11)
+    stream = made("ceiling/bandwidth", 1.0, spread=0, amount=2e10)
+    roof = Roof.recorded([peak, stream, made("copy")], "float32")
+    assert roof.ridge == pytest.approx(15)
+    assert "Test CPU, float32" in roof.name
+    assert Roof.recorded([peak, stream], "bfloat16") is None
+    assert Roof.recorded([peak], "float32") is None

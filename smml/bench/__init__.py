@@ -1,15 +1,27 @@
 """BENCH: one measurement a file, each yielding records; `smml bench NAME` runs them, notebooks call their parts."""
 
-from smml.bench import ceilings, elementwise, gemm, runner
+from smml.bench import ceilings, elementwise, gemm, llama_generate, llama_train, runner, train_step
 from smml.bench.setting import Setting
 
 BENCHES = {
     "gemm": gemm.run,
     "elementwise": elementwise.run,
     "ceilings": ceilings.run,
+    "train": llama_train.run,
+    "generate": llama_generate.run,
+    "train-step": train_step.run,
     "runner": runner.run,
 }
 # `smml bench all` measures the machine; the runner's own cost takes minutes and says nothing about it.
 OF_THE_MACHINE = [name for name in BENCHES if name != "runner"]
 
-__all__ = ["BENCHES", "OF_THE_MACHINE", "Setting", "ceilings", "elementwise", "gemm", "runner"]
+__all__ = [
+    "BENCHES",
+    "OF_THE_MACHINE",
+    "Setting",
+    "ceilings",
+    "elementwise",
+    "gemm",
+    "runner",
+    "train_step",
+]

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 from smml.bench.setting import Setting
-from smml.hardware.ceilings import cache_bytes
+from smml.hardware.reach import cache_bytes
 from smml.llama import counts
 from smml.llama.config import CONFIGS, LlamaConfig
 

@@ -8,7 +8,7 @@ from smml.bench.bench_model import config as bench_config
 from smml.bench.bench_model import itemsize
 from smml.bench.read_stream import reading
 from smml.bench.setting import Setting
-from smml.hardware.ceilings import thread_count
+from smml.hardware.reach import thread_count
 from smml.llama import counts
 from smml.llama.config import LlamaConfig
 from smml.measure import Record, time_interleaved

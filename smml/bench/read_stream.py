@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from smml.bench.setting import Setting
-from smml.hardware.ceilings import Ceiling, thread_candidates, thread_count
+from smml.hardware.ceiling import Ceiling
+from smml.hardware.reach import thread_candidates, thread_count
 from smml.measure import time_interleaved
 
 WIDTH = 4096

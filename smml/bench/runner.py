@@ -12,7 +12,7 @@ from pathlib import Path
 from smml import paths
 from smml.bench.setting import Setting
 from smml.errors import UserError
-from smml.measure import MIN_SAMPLES, MachineId, Record, Timing, record
+from smml.measure import MIN_SAMPLES, Record, Timing, record
 
 NOTEBOOKS = ("00_getting_started/01_your_machine",)
 PLAIN = "import sys, papermill; papermill.execute_notebook(*sys.argv[1:3], cwd=sys.argv[3], progress_bar=False)"
@@ -80,9 +80,7 @@ def _record(setting: Setting, name: str, seconds: list[float], unit: str) -> Rec
     return record(
         name,
         Timing(tuple(seconds)),
-        machine=MachineId(
-            fingerprint=setting.machine.fingerprint, device=setting.machine.device_name
-        ),
+        machine=setting.machine_id,
         source=setting.source,
         unit=unit,
         inputs={"notebooks": list(NOTEBOOKS)},

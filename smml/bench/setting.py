@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from smml.hardware import Ceilings, Machine, Profile, ceilings, detect, select
-from smml.hardware.ceilings import cache_bytes, drift, thread_count
+from smml.hardware import Ceiling, Ceilings, Machine, Profile, ceilings, detect, select
+from smml.hardware.reach import cache_bytes, drift, thread_count
 from smml.measure import MachineId, Record, Timing, record, slowed, time_call
+from smml.measure.record import git_commit
 from smml.roofline import Prediction, Roof, Work
 
 
@@ -57,6 +58,40 @@ class Setting:
         """How far the ceilings have moved since they were measured (0.1 = 10 %): half a second of measuring."""
         return drift(self.ceilings, self.profile.dtype, self.device)
 
+    def ceiling_records(self) -> list[Record]:
+        """The measured ceilings as records, from which the roof of this machine can be drawn elsewhere."""
+        known = {f"gemm/{dtype}": (c, dtype) for dtype, c in self.ceilings.flops.items()}
+        known |= {
+            "bandwidth": (self.ceilings.bandwidth, None),
+            "cache-bandwidth": (self.ceilings.cache_bandwidth, None),
+        }
+        return [self._ceiling_record(f"ceiling/{name}", *item) for name, item in known.items()]
+
+    def _ceiling_record(self, name: str, ceiling: Ceiling, dtype: str | None) -> Record:
+        physical = self.physical_roof(dtype) if dtype else self.physical_roof()
+        peak = physical and (physical.peak_flops if dtype else physical.bandwidth_bytes_per_s)
+        return Record(
+            name=name,
+            unit=ceiling.unit,
+            better="higher",
+            value=ceiling.value,
+            p20=ceiling.p20,
+            p80=ceiling.p80,
+            n=ceiling.n,
+            inputs=ceiling.settings,
+            share_of_physical=ceiling.value / peak if peak and "cache" not in name else None,
+            machine=self.machine_id,
+            environment=self.machine.environment(),
+            commit=git_commit(),
+            date=self.ceilings.date,
+            source=self.source,
+        )
+
+    @property
+    def machine_id(self) -> MachineId:
+        """Fingerprint and name of this machine, as records carry them."""
+        return MachineId(fingerprint=self.machine.fingerprint, device=self.machine.device_name)
+
     def measure(
         self,
         name: str,
@@ -92,9 +127,7 @@ class Setting:
         return record(
             f"{name}/{self.profile.dtype}",
             timing,
-            machine=MachineId(
-                fingerprint=self.machine.fingerprint, device=self.machine.device_name
-            ),
+            machine=self.machine_id,
             source=self.source,
             unit="FLOP/s" if compute else "B/s",
             amount=work.flops if compute else work.bytes,

@@ -6,11 +6,15 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-import nbformat
+from typing import TYPE_CHECKING, Any
 
 from smml import paths
 from smml.errors import UserError
+
+if (
+    TYPE_CHECKING
+):  # importing nbformat takes longer than reading a notebook: the runner does without
+    from nbformat import NotebookNode
 
 FENCE = re.compile(r"^```python\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 
@@ -31,37 +35,50 @@ class Notebook:
             raise UserError(f"cannot read {self.path}: {error}.") from error
 
     @cached_property
-    def node(self) -> nbformat.NotebookNode:
-        """The notebook as nbformat reads it; UserError when it is not a valid one."""
+    def raw(self) -> dict[str, Any]:
+        """The notebook as plain JSON; UserError when it is none."""
+        try:
+            raw = json.loads(self.text)
+            if not all("cell_type" in cell and "source" in cell for cell in raw["cells"]):
+                raise ValueError("a cell lacks its type or its source")
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._not_a_notebook(error) from error
+        return raw
+
+    @cached_property
+    def node(self) -> "NotebookNode":
+        """The notebook as nbformat reads and validates it; UserError when it is not a valid one."""
+        import nbformat
+
         try:
             node = nbformat.reads(self.text, as_version=4)
             nbformat.validate(node)
         except (nbformat.ValidationError, nbformat.reader.NotJSONError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"{self.path} is not a notebook: {reason}. Restore it with git checkout."
-            ) from error
+            raise self._not_a_notebook(error) from error
         return node
-
-    @property
-    def title(self) -> str:
-        """The first heading without its marks."""
-        first = self.node.cells[0].source if self.node.cells else ""
-        return first.splitlines()[0].lstrip("# ").strip() if first.strip() else self.name
 
     @property
     def measures(self) -> bool:
         """Whether it times anything, so that it must run alone (metadata `smml.measures`, default true)."""
-        return bool(self.node.metadata.get("smml", {}).get("measures", True))
+        return bool(self.raw.get("metadata", {}).get("smml", {}).get("measures", True))
 
     def require_parameters(self) -> None:
         """UserError unless exactly one code cell carries papermill's tag `parameters`."""
-        found = [c for c in self.node.cells if c.cell_type == "code" and "parameters" in tags(c)]
-        if len(found) != 1:
+        tagged = [
+            cell
+            for cell in self.raw["cells"]
+            if cell["cell_type"] == "code"
+            and "parameters" in cell.get("metadata", {}).get("tags", [])
+        ]
+        if len(tagged) != 1:
             raise UserError(
-                f"{self.name} has {len(found)} code cells tagged `parameters`, one is needed: tag the cell that "
-                'sets profile = "auto" (JupyterLab: property inspector, Cell Tags).'
+                f"{self.name} has {len(tagged)} code cells tagged `parameters`, one is needed: tag the cell "
+                'that sets profile = "auto" (JupyterLab: property inspector, Cell Tags).'
             )
+
+    def _not_a_notebook(self, error: Exception) -> UserError:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return UserError(f"{self.path} is not a notebook: {reason}. Restore it with git checkout.")
 
 
 def find(root: Path | None = None) -> list[Notebook]:
@@ -93,13 +110,15 @@ def select(wanted: list[str], root: Path | None = None) -> list[Notebook]:
     return sorted(chosen, key=lambda n: n.name) if wanted else notebooks
 
 
-def tags(cell: nbformat.NotebookNode) -> list[str]:
+def tags(cell: "NotebookNode") -> list[str]:
     """Tags of a cell."""
     return list(cell.metadata.get("tags", []))
 
 
-def canonical(node: nbformat.NotebookNode) -> str:
+def canonical(node: "NotebookNode") -> str:
     """The stored form: no outputs or counts, only the metadata that the course uses, fixed key order and indent."""
+    import nbformat
+
     node = copy.deepcopy(node)
     node.metadata = nbformat.from_dict(
         {
@@ -118,7 +137,7 @@ def canonical(node: nbformat.NotebookNode) -> str:
     return json.dumps(_split_sources(node), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-def solutions(node: nbformat.NotebookNode) -> list[tuple[int, str]]:
+def solutions(node: "NotebookNode") -> list[tuple[int, str]]:
     """(index of the exercise cell, code of its solution) in order; UserError when they do not pair up."""
     found: list[tuple[int, str]] = []
     exercise = None
@@ -142,7 +161,7 @@ def solutions(node: nbformat.NotebookNode) -> list[tuple[int, str]]:
     return found
 
 
-def solved(node: nbformat.NotebookNode) -> nbformat.NotebookNode:
+def solved(node: "NotebookNode") -> "NotebookNode":
     """A copy with every exercise stub replaced by its solution."""
     node = copy.deepcopy(node)
     for index, code in solutions(node):
@@ -150,7 +169,7 @@ def solved(node: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return node
 
 
-def _split_sources(node: nbformat.NotebookNode) -> dict:
+def _split_sources(node: "NotebookNode") -> dict:
     plain = json.loads(json.dumps(node))
     for cell in plain["cells"]:
         cell["source"] = cell["source"].splitlines(keepends=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from smml.data.catalogue import instance, match_accelerator
 from smml.doctor.finding import Finding
 from smml.hardware import images
-from smml.hardware.ceilings import cache_path
+from smml.hardware.ceiling_cache import cache_path
 from smml.hardware.machine import GIB, Machine
 
 MEMORY_WANTED = 4 * GIB

@@ -1,5 +1,6 @@
 """transformers' own Llama from the same folder: what this package's is held against."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,12 @@ def load(folder: Path | str) -> "LlamaForCausalLM":
     Raises UserError where the folder is not there: transformers would look for it on a hub.
     """
     import torch
-    from transformers import LlamaForCausalLM
-    from transformers.utils import logging
+
+    with warnings.catch_warnings():
+        # tqdm warns in a notebook without widgets that it will draw its bars as text; none is drawn here.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from transformers import LlamaForCausalLM
+        from transformers.utils import logging
 
     from smml.llama.folder import load_config
 

@@ -26,7 +26,9 @@ def record(run: Run, command: str, device_name: str) -> dict[str, Any]:
     last = [run.losses[step] for step in sorted(run.losses)[-LAST:]]
     return {
         "command": command,
-        "config": config.model_dump(mode="json", exclude={"out", "export", "resume", "device"}),
+        "config": config.model_dump(
+            mode="json", exclude={"out", "export", "resume", "overwrite", "device"}
+        ),
         "parameters": counts.parameters(shape).total,
         "tokens_trained": config.steps * config.step_tokens,
         "epochs": config.steps * config.step_tokens / run.data.train.count,

@@ -83,6 +83,8 @@ class TrainConfig(BaseModel):
             raise ValueError(f"model is {self.model} and init is {self.init}: give one of the two")
         if self.init and self.export_folder.absolute() == self.init.absolute():
             raise ValueError(f"init and export are both {self.init}: give export another folder")
+        if self.resume and self.overwrite:
+            raise ValueError("resume and overwrite are both true: give one of the two")
         if not self.data:
             raise ValueError(f"data is empty: give text or JSONL files, or {TOPICS}")
         if self.batch_size % self.micro_batch:

@@ -1,5 +1,6 @@
 """The training loop: from a configuration to a trained model, through interruptions."""
 
+import shutil
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -51,9 +52,13 @@ def train(
     shape = model_config(config)
     folder = config.out / "checkpoints"
     found = checkpoint.steps(folder)
+    if config.overwrite:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(config.out / "tensorboard", ignore_errors=True)
+        found = []
     if found and not config.resume:
         raise UserError(
-            f"{config.out} holds a run at {found[-1].name}: add --resume to go on, or give another --out."
+            f"{config.out} holds a run at {found[-1].name}: add --resume to go on, --overwrite to start anew, or give another --out."
         )
     data = prepare(config, shape)
     same = checkpoint.identity(config, shape, data, dtype)

@@ -1,97 +1,18 @@
-"""Measured ceilings of this machine: achievable FLOP/s per dtype, memory and cache bandwidth, cost of a launch.
+"""Measure what this machine reaches: matrix products per dtype, memory and cache streams, a launch.
 
 A ceiling is what torch itself reaches here with its best settings (threads, layout, size); a kernel is then
 judged against it, and against the datasheet's peak where the catalogue holds one.
 """
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from smml import atomic, paths
-from smml.errors import UserError
-from smml.hardware.detect import detect
+from smml.hardware.ceiling import Ceiling, Ceilings
 from smml.hardware.machine import Machine
 from smml.measure import MIN_SAMPLES, Timing, time_call
-
-
-class Ceiling(BaseModel):
-    """One achievable rate (or, for the launch, seconds): the median under the best of `settings`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    value: float = Field(gt=0)
-    p20: float = Field(gt=0)
-    p80: float = Field(gt=0)
-    n: int
-    unit: str
-    settings: dict[str, Any] = {}
-
-
-class Ceilings(BaseModel):
-    """All ceilings of one machine under one torch version. `write_allocate`: see `smml.roofline.Work`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    fingerprint: str
-    device: str
-    torch: str
-    date: datetime
-    flops: dict[str, Ceiling]
-    unsupported: dict[str, str] = {}
-    bandwidth: Ceiling
-    cache_bandwidth: Ceiling
-    cache_block_bytes: int
-    write_allocate: float = Field(ge=0, le=1)
-    launch: Ceiling
-
-    def flops_per_s(self, dtype: str) -> float:
-        """Achievable FLOP/s of a matrix product in `dtype`; UserError where torch cannot do one here."""
-        if dtype not in self.flops:
-            why = self.unsupported.get(dtype, "it was not measured")
-            raise UserError(
-                f"no measured ceiling for dtype {dtype!r} on {self.device}: {why}; known: {', '.join(self.flops)}."
-            )
-        return self.flops[dtype].value
-
-    @property
-    def bandwidth_bytes_per_s(self) -> float:
-        """Achievable bytes/s between memory and cores, every byte that moves counted."""
-        return self.bandwidth.value
-
-    @property
-    def launch_s(self) -> float:
-        """Seconds that one tiny operation takes from Python."""
-        return self.launch.value
-
-
-def ceilings(machine: Machine | None = None, *, refresh: bool = False) -> Ceilings:
-    """Ceilings of `machine` (default: this one): from the cache of its fingerprint and torch version, else measured.
-
-    Measuring takes about ten seconds on a laptop; `refresh=True` measures anew and replaces the cached file.
-    """
-    machine = machine or detect()
-    path = cache_path(machine)
-    if not refresh and path.exists():
-        try:
-            return Ceilings.model_validate_json(path.read_text(encoding="utf-8"))
-        except (ValidationError, UnicodeDecodeError):
-            warnings.warn(f"{path} is not a file of ceilings; measured anew.", stacklevel=2)
-    measured = measure(machine)
-    try:
-        atomic.write_text(path, measured.model_dump_json(indent=1) + "\n")
-    except UserError as error:
-        warnings.warn(f"{error} These ceilings hold for this process only.", stacklevel=2)
-    return measured
-
-
-def cache_path(machine: Machine) -> Path:
-    """Where the ceilings of a machine are cached."""
-    return paths.cache() / "ceilings" / f"{machine.fingerprint}-torch-{version('torch')}.json"
 
 
 def measure(machine: Machine) -> Ceilings:
@@ -101,7 +22,8 @@ def measure(machine: Machine) -> Ceilings:
     flops, unsupported = {}, {}
     for dtype in GPU_DTYPES if device == "cuda" else CPU_DTYPES:
         try:
-            flops[dtype] = gemm_ceiling(dtype, device, threads)
+            with float32_precision("high" if dtype == "tf32" else "highest"):
+                flops[dtype] = gemm_ceiling(dtype, device, threads)
         except (RuntimeError, NotImplementedError, AttributeError) as error:
             unsupported[dtype] = str(error).splitlines()[0]
     block = cache_bytes(machine) // 8
@@ -199,8 +121,6 @@ def matmul(n: int, dtype: str, device: str, layout: str):
     if dtype == "int8":
         a8, b8 = (x.clamp(-2, 2).mul(63).to(torch.int8) for x in (a, b))
         return lambda: torch._int_mm(a8, b8.t())
-    if dtype in ("tf32", "float32") and device == "cuda":
-        torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
     kind = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
     a, b = a.to(kind), b.to(kind)
     out = torch.empty(n, n, dtype=kind, device=device)
@@ -277,6 +197,19 @@ def thread_count(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def float32_precision(mode: str) -> Iterator[None]:
+    """float32 products in full precision ("highest") or as TF32 ("high") inside the block."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(mode)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _rate(timing: Timing, amount: float, unit: str, settings: dict[str, Any]) -> Ceiling:
