@@ -202,6 +202,11 @@ class Roof:
         """FLOP/s that the roof allows at this intensity: min(peak, intensity × bandwidth)."""
         return min(self.peak_flops, arithmetic_intensity * self.bandwidth_bytes_per_s)
 
+    def least_seconds(self, work: Work) -> float:
+        """Seconds that `work` takes on the roof itself: its FLOPs at the peak or its bytes at the bandwidth."""
+        prediction = self.predict(work)
+        return max(prediction.compute_s, prediction.memory_s)
+
     def predict(self, work: Work) -> Prediction:
         """Time of `work` under this roof, by term."""
         return Prediction(

@@ -1,7 +1,8 @@
 """Decisions as notebooks show them: every reason and rejection, no accidental formula, every price on the axes."""
 
 from smml.cost.decision import Decision, Price, Rejected
-from smml.course.decisions import explained, prices_over_volume
+from smml.cost.workload import Workload
+from smml.course.decisions import compared, counted, explained, prices_over_volume
 
 DECISION = Decision(
     "2 × g6.xlarge",
@@ -28,6 +29,24 @@ def test_only_the_rejections_asked_for_are_shown():
 def test_without_a_choice_the_reasons_stand_alone():
     text = explained(Decision(None, ["Over budget."])).data
     assert text == "**Choice: none**.\n\n- Over budget."
+
+
+SERVICE = Workload("real-time inference", 1e8, tokens_per_s=100, average_load=0.5, batch_size=8)
+
+
+def test_what_a_service_asks_for_is_counted():
+    text = counted(SERVICE).data
+    for figure in ("100 M", "200 MFLOP", "1.6 GFLOP", "200 MB", "8 FLOP/byte", "131 Mtokens"):
+        assert f"| {figure} |" in text, figure
+
+
+def test_each_workload_gets_its_choice_and_its_reason():
+    hopeless = Workload("real-time inference", 1e8, tokens_per_s=100, latency_s=1e-9)
+    first, second = compared({"easy": SERVICE, "hopeless": hopeless}).data.splitlines()[2:]
+    assert first.startswith("| easy | 2 × t3.small |")
+    assert "GPU is dearer" in first
+    assert second.startswith("| hopeless | none |  |")
+    assert "latency unreachable" in second
 
 
 def test_every_known_price_is_drawn():

@@ -1,6 +1,15 @@
 """BENCH: one measurement a file, each yielding records; `smml bench NAME` runs them, notebooks call their parts."""
 
-from smml.bench import ceilings, elementwise, gemm, llama_generate, llama_train, runner, train_step
+from smml.bench import (
+    ceilings,
+    elementwise,
+    gemm,
+    llama_batching,
+    llama_generate,
+    llama_train,
+    runner,
+    train_step,
+)
 from smml.bench.setting import Setting
 
 BENCHES = {
@@ -10,6 +19,7 @@ BENCHES = {
     "train": llama_train.run,
     "generate": llama_generate.run,
     "train-step": train_step.run,
+    "batching": llama_batching.run,
     "runner": runner.run,
 }
 # `smml bench all` measures the machine; the runner's own cost takes minutes and says nothing about it.
@@ -22,6 +32,7 @@ __all__ = [
     "ceilings",
     "elementwise",
     "gemm",
+    "llama_batching",
     "runner",
     "train_step",
 ]

@@ -2,10 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from smml.bench.setting import Setting
 from smml.measure import Record
 from smml.roofline import Prediction, chain, elementwise
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from torch import Tensor
 
 
 def run(setting: Setting) -> Iterator[Record]:
@@ -21,7 +25,9 @@ def copy(setting: Setting) -> Record:
     """y = x: no FLOPs worth counting (one per element, so that it has a place on the roofline)."""
     x, y = _arrays(setting, 2)
     work = elementwise(x.numel(), x.itemsize)
-    return setting.measure("copy", lambda: y.copy_(x), work, inputs={"elements": x.numel()})
+    return setting.measure(
+        "copy", lambda: y.copy_(x), work, inputs={"elements": x.numel()}, unit="B/s"
+    )
 
 
 def add(setting: Setting) -> Record:
@@ -31,7 +37,7 @@ def add(setting: Setting) -> Record:
     x, y, z = _arrays(setting, 3)
     work = elementwise(x.numel(), x.itemsize, inputs=2)
     return setting.measure(
-        "add", lambda: torch.add(x, y, out=z), work, inputs={"elements": x.numel()}
+        "add", lambda: torch.add(x, y, out=z), work, inputs={"elements": x.numel()}, unit="B/s"
     )
 
 
@@ -41,26 +47,29 @@ def scale_chain(setting: Setting, length: int, *, blocked: bool = False) -> Reco
     Plain: every step streams the array through memory. Blocked: all steps on one cache-sized block, then the
     next block, which moves the bytes of one step only: what a fused kernel does with registers.
     """
-    import torch
-
     x, y = _arrays(setting, 2)
     elements = x.numel()
     block = setting.ceilings.cache_block_bytes // x.itemsize if blocked else elements
-
-    def call() -> None:
-        for source, result in zip(x.split(block), y.split(block), strict=True):
-            torch.mul(source, 0.999, out=result)
-            for _ in range(length - 1):
-                result.mul_(0.999)
-
     work = chain(elements, x.itemsize, length, fused=blocked)
     return setting.measure(
         f"chain-{'blocked' if blocked else 'plain'}/{length}",
-        call,
+        lambda: chain_into(y, x, length, block),
         work,
         inputs={"elements": elements, "length": length, "block_elements": block},
+        unit="B/s",
         predicted=predict_chain(setting, elements, x.itemsize, length, block),
     )
+
+
+def chain_into(y: "Tensor", x: "Tensor", length: int, block: int) -> "Tensor":
+    """y [N] = 0.999^length · x [N], `block` elements at a time; returns y."""
+    import torch
+
+    for source, result in zip(x.split(block), y.split(block), strict=True):
+        torch.mul(source, 0.999, out=result)
+        for _ in range(length - 1):
+            result.mul_(0.999)
+    return y
 
 
 def predict_chain(
@@ -83,7 +92,7 @@ def predict_chain(
     )
 
 
-def _arrays(setting: Setting, count: int):
+def _arrays(setting: Setting, count: int) -> "list[Tensor]":
     import torch
 
     generator = torch.Generator(setting.device).manual_seed(0)

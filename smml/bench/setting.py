@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from smml.hardware import Ceiling, Ceilings, Machine, Profile, ceilings, detect, select
 from smml.hardware.reach import cache_bytes, drift, thread_count
@@ -81,7 +81,7 @@ class Setting:
             inputs=ceiling.settings,
             share_of_physical=ceiling.value / peak if peak and "cache" not in name else None,
             machine=self.machine_id,
-            environment=self.machine.environment(),
+            environment=detect(refresh=True).environment(),  # clocks and load of this moment
             commit=git_commit(),
             date=self.ceilings.date,
             source=self.source,
@@ -99,11 +99,12 @@ class Setting:
         work: Work,
         *,
         inputs: dict[str, Any],
+        unit: Literal["FLOP/s", "B/s"] = "FLOP/s",
         predicted: Prediction | None = None,
         flush: bool = False,
         budget_s: float = 0.5,
     ) -> Record:
-        """Time `call`, which does `work`, as a record of FLOP/s (compute-bound) or B/s, with the roof's prediction.
+        """Time `call`, which does `work`, as a record in `unit`, with the roof's prediction.
 
         `flush` empties the caches before every sample: for operands small enough to stay in them.
         """
@@ -116,26 +117,34 @@ class Setting:
                 budget_s=budget_s,
                 flush_bytes=2 * cache_bytes(self.machine) if flush else 0,
             )
-        return self.record(name, timing, work, predicted, inputs)
+        return self.record(name, timing, work, predicted, inputs, unit)
 
     def record(
-        self, name: str, timing: Timing, work: Work, predicted: Prediction, inputs: dict[str, Any]
+        self,
+        name: str,
+        timing: Timing,
+        work: Work,
+        predicted: Prediction,
+        inputs: dict[str, Any],
+        unit: Literal["FLOP/s", "B/s"] = "FLOP/s",
     ) -> Record:
-        """The record of a timing of `work`: its rate in the unit of whichever ceiling binds it."""
-        roof, physical = self.roof(), self.physical_roof()
-        compute = work.arithmetic_intensity >= roof.ridge
+        """The record of a timing of `work`: FLOPs or bytes asked for a second, as shares of both roofs.
+
+        The unit is the caller's: one that followed the measured ridge would change between two runs of a
+        kernel near it, and could not be compared.
+        """
+        amount = work.flops if unit == "FLOP/s" else work.bytes
+        physical = self.physical_roof()
         return record(
             f"{name}/{self.profile.dtype}",
             timing,
             machine=self.machine_id,
             source=self.source,
-            unit="FLOP/s" if compute else "B/s",
-            amount=work.flops if compute else work.bytes,
+            unit=unit,
+            amount=amount,
             predicted_s=predicted.seconds,
-            measured_ceiling=roof.peak_flops if compute else self._asked(roof, work),
-            physical_ceiling=(physical.peak_flops if compute else physical.bandwidth_bytes_per_s)
-            if physical
-            else None,
+            measured_ceiling=amount / self.roof().least_seconds(work),
+            physical_ceiling=amount / physical.least_seconds(work) if physical else None,
             inputs={
                 "dtype": self.profile.dtype,
                 "profile": self.profile.name,
@@ -144,10 +153,5 @@ class Setting:
             | inputs,
             flops=work.flops,
             bytes=work.bytes,
-            environment=self.machine.environment(),
+            environment=detect(refresh=True).environment(),  # clocks and load of this moment
         )
-
-    @staticmethod
-    def _asked(roof: Roof, work: Work) -> float:
-        """Bytes/s asked for at which this work moves bytes at the measured bandwidth (write-allocate included)."""
-        return roof.bandwidth_bytes_per_s * work.bytes / work.traffic(roof.write_allocate)

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 from IPython.display import Markdown
 
 from smml import plot
-from smml.cost.decision import Decision
+from smml.cost.decide import choose
+from smml.cost.decision import Decision, amount
+from smml.cost.workload import Workload
+from smml.course.show import table
 
 if TYPE_CHECKING:  # matplotlib takes a second to import: only for a figure that is really drawn
     from matplotlib.figure import Figure
@@ -28,6 +31,33 @@ def explained(decision: Decision, rejected: Collection[str] | None = None) -> Ma
             for one in others
         ]
     return Markdown(literal("\n".join(lines)))
+
+
+def counted(service: Workload) -> Markdown:
+    """What a service asks for: of each token, of each step, and in a month."""
+    month = service.tokens_per_s * service.average_load * service.hours_per_month * 3600
+    flops = service.batch_size * service.token_flops
+    rows = [
+        ("parameters that a token uses", amount(service.parameters, "")),
+        ("FLOPs of a token", amount(service.token_flops, "FLOP")),
+        (f"FLOPs of a step, batch {service.batch_size}", amount(flops, "FLOP")),
+        ("bytes that a step reads", amount(service.memory_bytes, "B")),
+        ("arithmetic intensity", amount(flops / service.memory_bytes, "FLOP/byte")),
+        ("tokens at the peak", amount(service.tokens_per_s, "tokens/s")),
+        ("tokens in a month", amount(month, "tokens")),
+    ]
+    return table((f"{service.purpose}, {service.dtype}", ""), rows)
+
+
+def compared(workloads: Mapping[str, Workload]) -> Markdown:
+    """The choice for each workload, its price, and why the other kinds of compute were not taken."""
+    rows = []
+    for name, workload in workloads.items():
+        decision = choose(workload)
+        why = " ".join(decision.reasons) if decision.choice is None else decision.reasons[0]
+        price = "" if decision.price is None else f"{decision.price}"
+        rows.append((name, decision.choice or "none", literal(price), literal(why)))
+    return table(("workload", "choice", "price", "why"), rows)
 
 
 def literal(text: str) -> str:

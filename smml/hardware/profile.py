@@ -16,7 +16,8 @@ class Profile:
     """Sizes of one kind of machine.
 
     gemm_sizes: n of [n, n]·[n, n]; linear_width, batches: [batch, width]·[width, width], its weight larger than
-    the caches; elementwise_elements: length of an array; chain_lengths: operations one after another on it.
+    the caches; elementwise_elements: length of an array; chain_lengths: operations one after another on it;
+    decode_batches, training_batches: sequences of a Llama's step, in training of training_tokens each.
     """
 
     name: str
@@ -27,6 +28,9 @@ class Profile:
     batches: tuple[int, ...]
     elementwise_elements: int
     chain_lengths: tuple[int, ...]
+    decode_batches: tuple[int, ...]
+    training_batches: tuple[int, ...]
+    training_tokens: int
     why: str
 
 
@@ -39,6 +43,9 @@ CPU = Profile(
     batches=(1, 8, 64, 512),
     elementwise_elements=32 * MI,
     chain_lengths=(1, 2, 4, 8),
+    decode_batches=(1, 2, 4, 8, 16, 32, 64),
+    training_batches=(1, 2, 4, 8),
+    training_tokens=32,
     why="no GPU that torch can use.",
 )
 GPU = Profile(
@@ -50,6 +57,9 @@ GPU = Profile(
     batches=(1, 8, 64, 512, 4096),
     elementwise_elements=256 * MI,
     chain_lengths=(1, 2, 4, 8),
+    decode_batches=(1, 4, 16, 64, 128, 256, 512, 1024),
+    training_batches=(1, 2, 4, 8, 16),
+    training_tokens=128,
     why="one GPU.",
 )
 PROFILES = {

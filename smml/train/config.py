@@ -76,6 +76,7 @@ class TrainConfig(BaseModel):
     resume: bool = Field(
         False, description="go on from the newest checkpoint in out, or start if none"
     )
+    overwrite: bool = Field(False, description="start anew over the run that out holds")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -116,7 +117,18 @@ class TrainConfig(BaseModel):
 
 # The commands that the repository's own models were made with: python -m smml.train NAME.
 PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {"model": "tiny", "data": (TOPICS,), "out": Path("build/train/tiny"), "seed": 0},
+    # Twice as many passes over a hundred thousand tokens were tried: the held-out loss rose again after nine.
+    "tiny": {
+        "model": "tiny",
+        "data": (TOPICS,),
+        "out": Path("build/train/tiny"),
+        "seed": 0,
+        "steps": 800,
+        "warmup_steps": 80,
+        "sequence_length": 256,
+        "batch_size": 4,
+        "weight_decay": 0.5,
+    },
 }
 
 # What may change between two parts of one run without changing its loss curve.
@@ -132,6 +144,7 @@ FREE = {
         "model",
         "device",
         "resume",
+        "overwrite",
     ),
     *("log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints"),
 }
