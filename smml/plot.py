@@ -246,7 +246,9 @@ def _label_apart(axis: "Axes", labels: Sequence[tuple[str, float, float]]) -> No
                 fontsize=9,
                 ha="left" if dx > 0 else "right",
                 # A label that had to move away keeps a thread to its point.
-                arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6} if abs(dy) > 9 else None,
+                arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6}
+                if abs(dy) > 9
+                else None,
             )
             box = text.get_window_extent()
             inside = axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1 + 40

@@ -108,4 +108,6 @@ def test_an_injected_slowdown_does_every_call_so_often(setting):
     record = replace(setting, slowdown=3).measure(
         "x", lambda: calls.append(1), work, inputs={}, flush=True, budget_s=0
     )
-    assert len(calls) == 3 * (record.n + 3)  # a flushed call is never looped: samples and three warm-ups
+    assert len(calls) == 3 * (
+        record.n + 3
+    )  # a flushed call is never looped: samples and three warm-ups

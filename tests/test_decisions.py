@@ -40,13 +40,15 @@ def test_what_a_service_asks_for_is_counted():
         assert f"| {figure} |" in text, figure
 
 
-def test_each_workload_gets_its_choice_and_its_reason():
+def test_each_workload_shows_every_kind_and_marks_the_choice():
     hopeless = Workload("real-time inference", 1e8, tokens_per_s=100, latency_s=1e-9)
     first, second = compared({"easy": SERVICE, "hopeless": hopeless}).data.splitlines()[2:]
-    assert first.startswith("| easy | 2 × t3.small |")
-    assert "GPU is dearer" in first
-    assert second.startswith("| hopeless | none |  |")
-    assert "latency unreachable" in second
+    cpu, gpu, neuron = first.split(" | ")[1:]
+    assert cpu.startswith(r"**2 × t3.small**, \$")
+    assert gpu.startswith("1 × g")
+    assert neuron.startswith("1 × inf2.xlarge")
+    assert second.count("latency unreachable") == 2
+    assert "**" not in second
 
 
 def test_every_known_price_is_drawn():

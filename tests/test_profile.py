@@ -97,8 +97,12 @@ def test_auto_never_fails(gpus, nodes):
 
 def test_tables_are_ordered_and_fit_their_devices():
     for profile in PROFILES.values():
-        for sizes in (profile.gemm_sizes, profile.chain_lengths, profile.batches):
+        for sizes in (
+            *(profile.gemm_sizes, profile.chain_lengths, profile.batches),
+            *(profile.decode_batches, profile.training_batches),
+        ):
             assert list(sizes) == sorted(set(sizes))
+        assert profile.decode_batches[0] == profile.training_batches[0] == 1, "what others gain on"
         assert profile.dtype == ("float32" if profile.device == "cpu" else "bfloat16")
-    assert PROFILES["cpu"].elementwise_elements == 64 * 2**20
+    assert PROFILES["cpu"].elementwise_elements == 32 * 2**20
     assert PROFILES["gpu"].elementwise_elements == 256 * 2**20

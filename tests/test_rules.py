@@ -10,6 +10,7 @@ from smml.course.rules import problems
 from smml.errors import UserError
 
 COURSE = files.find()
+(SPECIMEN,) = files.select(["01_leveraging_hardware/01_roofline"])
 
 
 def test_the_course_has_notebooks():
@@ -135,7 +136,7 @@ BREAKS = {
 @pytest.mark.parametrize("name", BREAKS)
 def test_each_rule_finds_what_breaks_it(name, tmp_path):
     edit, expected = BREAKS[name]
-    node = copy.deepcopy(COURSE[-1].node)
+    node = copy.deepcopy(SPECIMEN.node)
     edit(node.cells)
     path = tmp_path / "01_x.ipynb"
     path.write_text(canonical(node))
@@ -159,7 +160,7 @@ def test_outputs_counts_and_foreign_metadata_break_the_stored_form(tmp_path):
 
 
 def test_solutions_take_the_place_of_stubs_and_touch_nothing_else():
-    node = COURSE[-1].node
+    node = SPECIMEN.node
     pairs = solutions(node)
     answered = solved(node)
     assert len(pairs) >= 2
@@ -173,7 +174,7 @@ def test_solutions_take_the_place_of_stubs_and_touch_nothing_else():
 
 
 def test_an_exercise_without_a_solution_is_named():
-    node = copy.deepcopy(COURSE[-1].node)
+    node = copy.deepcopy(SPECIMEN.node)
     node.cells = [c for c in node.cells if "solution" not in tags(c)]
     with pytest.raises(UserError, match="no solution"):
         solutions(node)

@@ -57,7 +57,10 @@ def test_a_gpu_costs_its_share_of_the_instance_that_carries_it():
 
 
 def test_without_such_a_type_the_error_says_what_to_do():
-    with pytest.raises(UserError, match=r"carries NVIDIA GeForce RTX 4090; use profile=.cpu."):
+    with (
+        pytest.warns(UserWarning, match="catalogue does not hold"),
+        pytest.raises(UserError, match=r"carries NVIDIA GeForce RTX 4090; use profile=.cpu."),
+    ):
         stand_in(machine(gpus=gpus("NVIDIA GeForce RTX 4090", 24)), "cuda")
     with pytest.raises(UserError, match="5000 cores"):
         stand_in(machine(5000), "cpu")

@@ -5,8 +5,10 @@ from smml.bench import (
     elementwise,
     gemm,
     llama_batching,
+    llama_decode,
     llama_generate,
     llama_train,
+    loading,
     runner,
     train_step,
 )
@@ -18,6 +20,8 @@ BENCHES = {
     "ceilings": ceilings.run,
     "train": llama_train.run,
     "generate": llama_generate.run,
+    "decode": llama_decode.run,
+    "loading": loading.run,
     "train-step": train_step.run,
     "batching": llama_batching.run,
     "runner": runner.run,
@@ -33,6 +37,8 @@ __all__ = [
     "elementwise",
     "gemm",
     "llama_batching",
+    "llama_decode",
+    "loading",
     "runner",
     "train_step",
 ]

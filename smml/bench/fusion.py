@@ -11,7 +11,7 @@ from smml import paths
 from smml.bench.setting import Setting
 from smml.errors import UserError
 from smml.hardware.reach import thread_count
-from smml.measure import MachineId, Record, record, time_call, time_interleaved
+from smml.measure import Record, record, time_call, time_interleaved
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from torch import Tensor
@@ -44,7 +44,8 @@ def compile_function(function: Callable[..., Any], *arguments: Any) -> Compiled:
     from torch._inductor.exc import InvalidCxxCompiler
     from torch._inductor.utils import run_and_get_code
 
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.build() / "inductor"))
+    # Set, not defaulted: by now torch may have put its own default, in /tmp, into the environment.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(paths.build() / "inductor")
     compiled = torch.compile(function)
     start = time.perf_counter()
     # Precompiled headers pay for a whole model; for one kernel they take longer than the kernel.
@@ -107,9 +108,7 @@ def measure_passes(
         record(
             f"{name}/{x.shape[0]}x{x.shape[1]}/{setting.profile.dtype}",
             timings[name],
-            machine=MachineId(
-                fingerprint=setting.machine.fingerprint, device=setting.machine.device_name
-            ),
+            machine=setting.machine_id,
             source=setting.source,
             unit="B/s",
             amount=passes * 2 * x.nbytes,
@@ -125,12 +124,13 @@ def measure_passes(
 
 
 def _short(kernel: str) -> str:
-    """C++ without its casts, guards and lone braces, two spaces a level, so that it can be read; Triton as it is."""
+    """C++ without its casts, guards, lambdas and lone braces, two spaces a level, so that it can be read; Triton as it is."""
     if "#include" not in kernel:
         return kernel
     start = kernel.rfind("\n", 0, kernel.index("for(")) + 1
     text = kernel[start:].replace("int64_t", "long").replace("at::vec::", "")
     text = re.sub(r"static_cast<\w+>\(([^()]*)\)", r"\1", text)
+    text = re.sub(r"\(\[\]\(.*?\) \{.*?\}, ", "(", text)  # the lambda that a reduction is handed
     text = re.sub(r"\b(\d+)L\b", r"\1", text.replace("Vectorized<float>", "Vec"))
     dropped = re.compile(r"\s*[{}]?|.*(LIKELY|integer_div_error|#pragma).*")
     shown, levels = [], []

@@ -190,7 +190,7 @@ def _steps(
     repeat = setting.slowdown
     timed = {str(b): slowed(call, repeat) if repeat > 1 else call for b, call in calls.items()}
     with thread_count(setting.threads("compute")):
-        timings = time_interleaved(timed, device=setting.device, budget_s=0.8)
+        timings = time_interleaved(timed, device=setting.device, budget_s=0.6)
     return [
         setting.record(
             f"{name}/batch-{batch}",

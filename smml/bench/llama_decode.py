@@ -124,6 +124,7 @@ def prefill(
         call,
         work,
         inputs={"batch": batch, "tokens": tokens, "parameters": counts.parameters(config).total},
+        unit="FLOP/s",
         predicted=predict(setting, config, work, cost),
     )
 
@@ -137,6 +138,7 @@ def decode(setting: Setting, model: "Llama", cost: LaunchCost, past: int, batch:
         _step(model, past, batch),
         work,
         inputs={"batch": batch, "past": past, "parameters": counts.parameters(config).total},
+        unit="B/s",
         predicted=predict(setting, config, work, cost),
     )
 

@@ -1,6 +1,7 @@
 """Generation with a KV cache, beside transformers' `generate` on the same weights, at batch 1 and 8."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from smml import paths
 from smml.bench.llama_peer import transformers_llama
@@ -8,8 +9,12 @@ from smml.bench.peers import OURS, side_by_side
 from smml.bench.setting import Setting
 from smml.errors import UserError
 from smml.llama import counts
+from smml.llama.config import LlamaConfig
 from smml.measure import Record
 from smml.roofline import Work
+
+if TYPE_CHECKING:  # torch takes seconds to import: `smml bench` names its benches without it
+    from torch import Tensor
 
 BATCHES, PROMPT, NEW = (1, 8), 32, 64
 
@@ -59,7 +64,7 @@ def run(setting: Setting) -> Iterator[Record]:
         )
 
 
-def generation_work(shape, batch: int, prompt: int, new: int, itemsize: int) -> Work:
+def generation_work(shape: LlamaConfig, batch: int, prompt: int, new: int, itemsize: int) -> Work:
     """Reading the prompts once, then a step for every new token but the first, which the prompts' pass gives."""
     lengths = range(prompt, prompt + new - 1)
     steps = [counts.decode_bytes(shape, batch, past, itemsize) for past in lengths]
@@ -72,6 +77,6 @@ def generation_work(shape, batch: int, prompt: int, new: int, itemsize: int) -> 
     return Work(flops, first + sum(s.weights + s.kv_read for s in steps), written, 0)
 
 
-def _same(one, other) -> float:
+def _same(one: "Tensor", other: "Tensor") -> float:
     """Share of equal tokens; 0 where the lengths differ."""
     return float((one == other).double().mean()) if one.shape == other.shape else 0.0

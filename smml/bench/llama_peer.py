@@ -12,11 +12,9 @@ if TYPE_CHECKING:
 
 def transformers_llama(model: "Llama") -> "LlamaForCausalLM":
     """A copy of the model as transformers computes it, through a Hugging Face folder, on the same device."""
-    from transformers import LlamaForCausalLM
+    from smml.llama import reference, weights
 
-    from smml.llama import weights
-
+    weight = model.embedding.weight
     with tempfile.TemporaryDirectory() as folder:
         weights.save(model, Path(folder) / "model")
-        peer = LlamaForCausalLM.from_pretrained(Path(folder) / "model")
-    return peer.to(model.embedding.weight.device)
+        return reference.load(Path(folder) / "model").to(weight.device, weight.dtype)

@@ -10,7 +10,7 @@ from smml.bench.setting import Setting
 from smml.hardware.reach import thread_count
 from smml.llama import counts
 from smml.llama.config import CONFIGS, LlamaConfig
-from smml.measure import MIN_SAMPLES, Record, time_call
+from smml.measure import MIN_SAMPLES, Record, slowed, time_interleaved
 from smml.measure.record import git_commit
 from smml.roofline import Prediction
 
@@ -113,20 +113,6 @@ def predict_memory(setting: Setting, size: Size, *, checkpointing: bool = False)
     return dict(zip(KINDS, figures, strict=True))
 
 
-def forward_seconds(setting: Setting, model: "Llama", batch: "Tensor") -> float:
-    """Median seconds of a forward pass that keeps what backward needs."""
-    import torch
-
-    dtype = getattr(torch, setting.profile.dtype)
-
-    def call() -> None:
-        with torch.autocast(setting.device, dtype, enabled=dtype != torch.float32):
-            model(batch[:, :-1], batch[:, 1:])
-
-    with thread_count(setting.threads("compute")):
-        return time_call(call, device=setting.device, budget_s=1.0).p50
-
-
 def predict_step(
     setting: Setting, size: Size, forward_s: float, *, checkpointing: bool = False
 ) -> Prediction:
@@ -134,44 +120,54 @@ def predict_step(
     AdamW's pass over its bytes at the memory's rate.
     """
     shape, batch, length = size.shape, size.batch, size.sequence_length
-    step = counts.training_flops(shape, batch, length, recompute=checkpointing)
-    forward = counts.forward_flops(shape, batch, length).total
     update_s = setting.roof().predict(step_work(shape, batch, length)).memory_s
-    return Prediction(step / forward * forward_s + update_s, update_s)
+    return Prediction(
+        work_ratio(size, checkpointing=checkpointing) * forward_s + update_s, update_s
+    )
+
+
+def work_ratio(size: Size, *, checkpointing: bool = False) -> float:
+    """FLOPs of a whole step over those of its forward pass: 3, and with `checkpointing` almost 4."""
+    shape, batch, length = size.shape, size.batch, size.sequence_length
+    step = counts.training_flops(shape, batch, length, recompute=checkpointing)
+    return step / counts.forward_flops(shape, batch, length).total
 
 
 def step(
-    setting: Setting,
-    model: "Llama",
-    optimizer: "torch.optim.Optimizer",
-    batch: "Tensor",
-    predicted: Prediction | None = None,
+    setting: Setting, model: "Llama", optimizer: "torch.optim.Optimizer", batch: "Tensor"
 ) -> Record:
     """Time whole steps; FLOPs are the model's, nothing counted twice, so that the share of the datasheet is MFU.
 
-    Without `predicted` a forward pass is measured first and foretells the step.
+    Forward passes are timed in turns with them, and foretell them; their median stands in inputs as `forward_s`.
     """
     import torch
 
     from smml.train.step import train_step
 
     size, dtype = _size(model, batch), getattr(torch, setting.profile.dtype)
-    if predicted is None:
-        forward_s = forward_seconds(setting, model, batch)
-        predicted = predict_step(
-            setting, size, forward_s, checkpointing=model.activation_checkpointing
-        )
-    return setting.measure(
+
+    def forward() -> None:
+        with torch.autocast(setting.device, dtype, enabled=dtype != torch.float32):
+            model(batch[:, :-1], batch[:, 1:])
+
+    calls = {
+        "forward": forward,
+        "step": slowed(lambda: train_step(model, optimizer, batch, dtype=dtype), setting.slowdown),
+    }
+    with thread_count(setting.threads("compute")):
+        timings = time_interleaved(calls, device=setting.device, budget_s=1.5, target_spread=0.0)
+    forward_s = timings["forward"].p50
+    return setting.record(
         f"train-step/{_kind(model)}",
-        lambda: train_step(model, optimizer, batch, dtype=dtype),
+        timings["step"],
         step_work(size.shape, size.batch, size.sequence_length),
-        inputs={
+        predict_step(setting, size, forward_s, checkpointing=model.activation_checkpointing),
+        {
             "batch": size.batch,
             "sequence_length": size.sequence_length,
             "tokens": size.tokens,
+            "forward_s": forward_s,
         },
-        predicted=predicted,
-        budget_s=2.0,
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from IPython.display import Markdown
 
 from smml import plot
-from smml.cost.decide import choose
+from smml.cost.decide import KINDS, choose
 from smml.cost.decision import Decision, amount
 from smml.cost.workload import Workload
 from smml.course.show import table
@@ -50,14 +50,19 @@ def counted(service: Workload) -> Markdown:
 
 
 def compared(workloads: Mapping[str, Workload]) -> Markdown:
-    """The choice for each workload, its price, and why the other kinds of compute were not taken."""
+    """The cheapest option of each kind of compute for each workload, the choice in bold, or why the kind cannot do it."""
     rows = []
     for name, workload in workloads.items():
-        decision = choose(workload)
-        why = " ".join(decision.reasons) if decision.choice is None else decision.reasons[0]
-        price = "" if decision.price is None else f"{decision.price}"
-        rows.append((name, decision.choice or "none", literal(price), literal(why)))
-    return table(("workload", "choice", "price", "why"), rows)
+        best, cells = choose(workload).choice, []
+        for kind in KINDS:
+            decision = choose(workload, kinds=(kind,))
+            if decision.choice is None:
+                cells.append(" ".join(decision.reasons))
+            else:
+                mark = "**" if decision.choice == best else ""
+                cells.append(f"{mark}{decision.choice}{mark}, {decision.price}")
+        rows.append((name, *map(literal, cells)))
+    return table(("workload", *NAMES.values()), rows)
 
 
 def literal(text: str) -> str:

@@ -173,14 +173,18 @@ def _exercises(notebook: Notebook) -> Iterator[str]:
 
 
 def _section(cells: list, name: str) -> list:
-    """Cells from the one whose heading opens section `name` up to the next section."""
+    """Cells from the one that holds the heading of section `name` up to the next section's."""
     inside, found = False, []
     for cell in cells:
-        heading = re.match(r"## (.*)", cell.source) if cell.cell_type == "markdown" else None
-        if heading:
-            inside = heading.group(1).startswith(name)
-        if inside:
+        headings = (
+            re.findall(r"^## (.*)", cell.source, re.MULTILINE)
+            if cell.cell_type == "markdown"
+            else []
+        )
+        begins = any(heading.startswith(name) for heading in headings)
+        if begins or (inside and not headings):
             found.append(cell)
+        inside = headings[-1].startswith(name) if headings else inside
     return found
 
 

@@ -15,6 +15,6 @@ def free_memory_bytes(device: str, root: Path = Path("/")) -> int:
         return torch.cuda.mem_get_info(device)[0]
     available = psutil.virtual_memory().available
     limit = cgroup.memory_limit_bytes(root)
-    return (
-        available if limit is None else min(available, limit - psutil.Process().memory_info().rss)
-    )
+    if limit is None:
+        return available
+    return max(0, min(available, limit - psutil.Process().memory_info().rss))

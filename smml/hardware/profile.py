@@ -45,7 +45,7 @@ CPU = Profile(
     chain_lengths=(1, 2, 4, 8),
     decode_batches=(1, 2, 4, 8, 16, 32, 64),
     training_batches=(1, 2, 4, 8),
-    training_tokens=32,
+    training_tokens=16,
     why="no GPU that torch can use.",
 )
 GPU = Profile(

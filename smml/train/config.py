@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from smml import paths
 from smml.errors import UserError
 
 TOPICS = "topics"  # the text that every Python ships, in place of files
@@ -35,7 +36,8 @@ class TrainConfig(BaseModel):
     )
     text_field: str = Field("text", description="the field of a JSONL line that holds its text")
     out: Path = Field(
-        Path("build/train/run"), description="folder of the run: data, checkpoints, log, model"
+        default_factory=lambda: paths.build() / "train" / "run",
+        description="folder of the run: data, checkpoints, log, model (default train/NAME in build)",
     )
     export: Path | None = Field(
         None, description="where the trained model goes; none: model in out"
@@ -121,7 +123,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
         "model": "tiny",
         "data": (TOPICS,),
-        "out": Path("build/train/tiny"),
         "seed": 0,
         "steps": 800,
         "warmup_steps": 80,
@@ -179,7 +180,7 @@ def parse(arguments: Sequence[str]) -> TrainConfig:
 def _base(base: str) -> dict[str, Any]:
     """Field values of a preset's name or of a TOML file."""
     if base in PRESETS:
-        return PRESETS[base]
+        return {"out": paths.build() / "train" / base} | PRESETS[base]
     path = Path(base)
     if path.suffix != ".toml":
         raise UserError(
@@ -207,7 +208,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"preset ({', '.join(PRESETS)}) or TOML file of the fields below",
     )
     for name, field in TrainConfig.model_fields.items():
-        default = "" if field.default in (None, ()) else f" (default {field.default})"
+        unsaid = field.default in (None, ()) or field.default_factory
+        default = "" if unsaid else f" (default {field.default})"
         options: dict[str, Any] = {"help": f"{field.description}{default}".replace("%", "%%")}
         if field.annotation is bool:
             options["action"] = argparse.BooleanOptionalAction
