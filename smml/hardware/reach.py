@@ -12,7 +12,7 @@ from typing import Any
 
 from smml.hardware.ceiling import Ceiling, Ceilings
 from smml.hardware.machine import Machine
-from smml.measure import MIN_SAMPLES, Timing, time_call
+from smml.measure import MIN_SAMPLES, Timing, time_call, time_interleaved
 
 
 def measure(machine: Machine) -> Ceilings:
@@ -47,6 +47,7 @@ def measure(machine: Machine) -> Ceilings:
 
 CPU_DTYPES = ("float32", "bfloat16", "float16", "float64")
 GPU_DTYPES = ("float32", "tf32", "bfloat16", "float16", "float8_e4m3fn", "int8")
+LAYOUTS = ("nn", "nt")  # the second operand as stored, or transposed
 LONGEST_CALL_S = (
     0.25  # sizes grow until one product takes this long: large enough to be at the ceiling
 )
@@ -81,26 +82,30 @@ def gemm_ceiling(dtype: str, device: str, threads: list[int]) -> Ceiling:
     sizes = (512, 1024, 2048) if device == "cpu" else (4096, 8192, 16384)
     size = sizes[0] // 2
     with thread_count(threads[0]):
-        for candidate in sizes:  # stop growing when the next product would take too long
+        for candidate in sizes:
             call = matmul(candidate // 2, dtype, device, "nn")
             # The fastest of a few: a busy moment must not make the sizes too small to reach the ceiling.
             once = time_call(call, device=device, budget_s=0.0, max_samples=MIN_SAMPLES).quantile(0)
             if 8 * once > LONGEST_CALL_S:
                 break
             size = candidate
-    trials = []
+            if 64 * once > 2 * LONGEST_CALL_S:  # the next size is out of reach: not even its trial
+                break
+    trials = {}
     for count in threads:
         with thread_count(count):
-            for layout in ("nn", "nt"):
-                call = matmul(max(size // 2, 256), dtype, device, layout)
-                trials.append((time_call(call, device=device, budget_s=0.1).p50, count, layout))
-    _, count, layout = min(trials)
+            calls = {k: matmul(max(size // 2, 256), dtype, device, k) for k in LAYOUTS}
+            timings = time_interleaved(calls, device=device, budget_s=0.1)
+            trials |= {(timing.p50, count): layout for layout, timing in timings.items()}
+    count = min(trials)[1]
     with thread_count(count):
         finals = {
-            n: time_call(matmul(n, dtype, device, layout), device=device, budget_s=0.8)
-            for n in {size, max(size // 2, 256)}
+            (n, layout): matmul(n, dtype, device, layout)
+            for n in {size, size * 3 // 4, max(size // 2, 256)}
+            for layout in LAYOUTS
         }
-    n, timing = max(finals.items(), key=lambda item: item[0] ** 3 / item[1].p50)
+        timings = time_interleaved(finals, device=device, budget_s=0.2)
+    (n, layout), timing = max(timings.items(), key=lambda item: item[0][0] ** 3 / item[1].p50)
     settings = {"threads": count, "layout": layout, "n": n} if count else {"layout": layout, "n": n}
     return _rate(timing, 2 * n**3, "FLOP/s", settings)
 
@@ -141,8 +146,8 @@ def bandwidth_ceiling(size_bytes: int, device: str, threads: list[int]) -> tuple
     best: tuple[Ceiling, float] | None = None
     for count in threads:
         with thread_count(count):
-            in_place = time_call(lambda: y.mul_(1.0), device=device, budget_s=0.6)
-            copy = time_call(lambda: y.copy_(x), device=device, budget_s=0.6)
+            in_place = time_call(lambda: y.mul_(1.0), device=device, budget_s=0.3)
+            copy = time_call(lambda: y.copy_(x), device=device, budget_s=0.3)
         extra = 0.0 if device == "cuda" else min(max(2 * copy.p50 / in_place.p50 - 2, 0.0), 1.0)
         pattern, timing, moved = "in place", in_place, 2.0
         if (2 + extra) / copy.p50 > 2 / in_place.p50:
