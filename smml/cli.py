@@ -183,7 +183,7 @@ def plot(
 ) -> None:
     """Draw the roofline of a machine from its records alone; nothing is measured."""
     from smml.measure import load_folder
-    from smml.plot import roofline
+    from smml.plot import TIMED, roofline
     from smml.roofline import Roof
 
     folder = records or paths.records()
@@ -196,7 +196,10 @@ def plot(
     points = [
         r
         for r in known
-        if r.flops and r.inputs.get("dtype") == dtype and "operator" not in r.inputs
+        if r.flops
+        and r.unit in TIMED
+        and r.inputs.get("dtype") == dtype
+        and "operator" not in r.inputs
     ]
     roofline([roof], points, title=roof.name).savefig(out)
     print(f"{out}: {len(points)} kernels of {roof.name}")

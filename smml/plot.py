@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from smml.errors import UserError
 from smml.measure import Record
 from smml.roofline import Roof, Work
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import: only for a figure that
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
+TIMED = ("s", "FLOP/s", "B/s")  # units that say how long one call took
 INCHES = (9.0, 5.6)  # 900 px wide at 100 dpi
 
 
@@ -49,7 +51,7 @@ def roofline(
     figure, axis = axes(title)
     here = list(here)
     intensities = [w.arithmetic_intensity for w in (expected or {}).values()]
-    intensities += [r.flops / r.bytes for r in here if r.flops and r.bytes]
+    intensities += [r.flops / r.bytes for r in here if r.flops and r.bytes and r.unit in TIMED]
     intensities += [x for roof in roofs for x in (roof.ridge / 30, roof.ridge * 30)]
     low, high = min(intensities) / 2, max(intensities) * 2
     for number, roof in enumerate(roofs):
@@ -106,7 +108,7 @@ def _roof(axis: "Axes", roof: Roof, low: float, high: float, number: int) -> Non
 def _points(axis: "Axes", records: Iterable[Record], *, filled: bool) -> None:
     for number, (family, group) in enumerate(_by_family(records).items()):
         color = COLORS[number % len(COLORS)]
-        known = [r for r in group if r.flops and r.bytes]
+        known = [r for r in group if r.flops and r.bytes and r.unit in TIMED]
         if not known:
             continue
         label = (
@@ -264,7 +266,11 @@ def flops_per_s(record: Record) -> float:
 
 
 def seconds(record: Record, value: float) -> float:
-    """Seconds of one call at `value`, which is in the record's unit."""
+    """Seconds of one call at `value`, which is in the record's unit; UserError where that is no time or rate of it."""
+    if record.unit not in TIMED:
+        raise UserError(
+            f"{record.name} is in {record.unit}: it holds no time of a call; drawn are {', '.join(TIMED)}."
+        )
     if record.unit == "s":
         return value
     return (record.flops if record.unit == "FLOP/s" else record.bytes) / value

@@ -4,6 +4,7 @@ import pytest
 from make_record import MACHINE, made
 
 from smml import plot
+from smml.errors import UserError
 from smml.roofline import Roof, gemm
 
 ROOFS = [Roof("here", 1e11, 2e10), Roof("sheet", 1e15, 4e12, "physical")]
@@ -89,3 +90,11 @@ def test_si_has_three_digits_and_a_prefix(value, text):
 
 def test_si_of_short_times():
     assert plot.si(3.4e-6, "s") == "3.4 µs"
+
+
+def test_a_record_that_holds_no_time_of_a_call_is_not_drawn():
+    tokens = made("decode", unit="tokens/s", amount=8)
+    figure = plot.roofline(ROOFS, [gemm_record(64, 1e-4), tokens])
+    assert "decode" not in labels(figure)
+    with pytest.raises(UserError, match="decode is in tokens/s"):
+        plot.seconds(tokens, tokens.value)
