@@ -37,19 +37,26 @@ class Compiled:
 def compile_function(function: Callable[..., Any], *arguments: Any) -> Compiled:
     """torch.compile of `function`, called once with `arguments`; its cache stands under the build folder.
 
-    Raises UserError where there is no compiler: on a CPU, Inductor writes C++.
+    Raises UserError where no compiler is found, or one that fails: on a CPU, Inductor writes C++.
     """
     import torch
     from torch._inductor import config
-    from torch._inductor.exc import InvalidCxxCompiler
+    from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
     from torch._inductor.utils import run_and_get_code
 
     # Set, not defaulted: by now torch may have put its own default, in /tmp, into the environment.
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(paths.build() / "inductor")
     compiled = torch.compile(function)
     start = time.perf_counter()
-    # Precompiled headers pay for a whole model; for one kernel they take longer than the kernel.
-    with config.patch({"cpp_cache_precompile_headers": False, "compile_threads": 1}):
+    settings = {
+        # Precompiled headers pay for a whole model; for one kernel they take longer than the kernel.
+        "cpp_cache_precompile_headers": False,
+        "compile_threads": 1,
+        # The vector unit that the CPU names is taken as given: torch would load a test library in a child process,
+        # which now and then hangs for a minute, and then compiles vector code without the flags for it.
+        "cpp.vec_isa_ok": True,
+    }
+    with config.patch(settings):
         try:
             with torch.inference_mode():
                 _, generated = run_and_get_code(compiled, *arguments)
@@ -58,6 +65,11 @@ def compile_function(function: Callable[..., Any], *arguments: Any) -> Compiled:
                 raise UserError(
                     "torch.compile finds no C++ compiler: install one (apt-get install g++, xcode-select "
                     "--install), or name it in $CXX."
+                ) from error
+            if isinstance(error.inner_exception, CppCompileError):
+                raise UserError(
+                    "the C++ compiler cannot compile what torch.compile wrote for this CPU: install g++ 12 or newer, "
+                    "or name such a compiler in $CXX."
                 ) from error
             raise
     return Compiled(compiled, "\n".join(generated), time.perf_counter() - start)

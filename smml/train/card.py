@@ -99,6 +99,8 @@ def render(record: dict[str, Any]) -> str:
         f"sha256 of text and tokenizer `{record['training_text']['fingerprint'][:16]}…`.",
         "- The same seed gives the same order of data everywhere and the same losses, bit for bit, on the same CPU "
         "type, thread count and torch; elsewhere they agree within rounding.",
+        "- The number of steps and the weight decay were chosen on this same held-out text, so that its perplexity "
+        "flatters the model a little.",
         f"- Every figure above stands in `{RECORD}`, written by the same run.",
     ]
     return "\n".join(lines) + "\n"
