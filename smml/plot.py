@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import: only for a figure that
 
 # Okabe and Ito's palette: told apart with every common colour vision. Source: jfly.uni-koeln.de/color, 2002.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")  # one more than colours: pairs repeat late
 LINES = ("-", "--", "-.", ":")
 TIMED = ("s", "FLOP/s", "B/s")  # units that say how long one call took
 INCHES = (9.0, 5.6)  # 900 px wide at 100 dpi
