@@ -1,15 +1,22 @@
-"""Peers that do the same work, timed in turn in one run: a record of each and one of their ratio."""
+"""Peers that do the same work, timed in turn in one run: a record of each, of their ratios, and of a ratio's mean."""
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from smml import triton_mode
 from smml.bench.setting import Setting
+from smml.errors import UserError
+from smml.hardware import detect
+from smml.hardware.reach import cache_bytes
 from smml.measure import Record, Timing, record, slowed, time_interleaved
 from smml.measure.record import git_commit
 from smml.roofline import Work
 
 OURS = "smml"
+# Our Triton kernel among its peers. Interpreted, it has a speed, but none that says anything of the kernel.
+KERNEL = "interpreted" if triton_mode.INTERPRETED else OURS
 
 
 def side_by_side(
@@ -17,54 +24,92 @@ def side_by_side(
     name: str,
     calls: Mapping[str, Callable[[], object]],
     *,
-    tokens: int,
+    amount: float,
+    unit: str,
     work: Work,
     inputs: dict[str, Any],
+    dtype: str | None = None,
+    ours: str = OURS,
+    flush: bool = False,
     budget_s: float = 6.0,
 ) -> Iterator[Record]:
-    """Tokens per second of each call, of which one is `OURS`, then how many times as fast it is as each other.
+    """`amount` per second of each call, in `unit`, then how many times as fast `ours` is as each other call.
 
-    A ratio's spread is that of the single rounds, in which the peers ran one after the other.
+    Every call does `work` in `dtype` (default: the profile's). A ratio's spread is that of the single rounds, in
+    which the peers ran one after the other. `flush` empties the caches before every sample. Raises UserError
+    where `ours` is not among the calls.
     """
-    ours = slowed(calls[OURS], setting.slowdown) if setting.slowdown > 1 else calls[OURS]
+    if ours not in calls:
+        raise UserError(f"{name}: {ours!r} is not among the calls {', '.join(calls)}: add it.")
+    dtype = dtype or setting.profile.dtype
+    own = slowed(calls[ours], setting.slowdown) if setting.slowdown > 1 else calls[ours]
     timings = time_interleaved(
-        {**calls, OURS: ours}, device=setting.device, budget_s=budget_s, target_spread=0.0
+        {**calls, ours: own},
+        device=setting.device,
+        budget_s=budget_s,
+        target_spread=0.0,
+        flush_bytes=2 * cache_bytes(setting.machine) if flush else 0,
     )
-    predicted = setting.roof().predict(work)
-    physical = setting.physical_roof()
-    inputs = {"dtype": setting.profile.dtype, "profile": setting.profile.name} | inputs
-    machine = setting.machine_id
+    roof, physical = setting.roof(dtype), setting.physical_roof(dtype)
+    predicted = roof.predict(work)
+    inputs = {"dtype": dtype, "profile": setting.profile.name} | inputs
     for peer, timing in timings.items():
         yield record(
-            f"{name}/{peer}/{setting.profile.dtype}",
+            f"{name}/{peer}/{dtype}",
             timing,
-            machine=machine,
+            machine=setting.machine_id,
             source=setting.source,
-            unit="tokens/s",
-            amount=tokens,
+            unit=unit,
+            amount=amount,
             predicted_s=predicted.seconds,
-            measured_ceiling=tokens / predicted.seconds,
-            physical_ceiling=tokens / physical.predict(work).seconds if physical else None,
+            measured_ceiling=amount / roof.least_seconds(work),
+            physical_ceiling=amount / physical.least_seconds(work) if physical else None,
             inputs=inputs | {"bound": predicted.bound, "peer": peer},
             flops=work.flops,
             bytes=work.bytes,
-            environment=setting.machine.environment(),
+            environment=detect(refresh=True).environment(),
         )
-    for peer in calls.keys() - {OURS}:
-        pairs = zip(timings[peer].samples_s, timings[OURS].samples_s, strict=True)
-        ratios = Timing(tuple(theirs / own for theirs, own in pairs))
-        yield Record(
-            name=f"{name}/{OURS}-to-{peer}/{setting.profile.dtype}",
-            unit="×",
-            better="higher",
-            value=ratios.p50,
-            p20=ratios.p20,
-            p80=ratios.p80,
-            n=ratios.n,
-            inputs=inputs,
-            machine=machine,
-            environment=setting.machine.environment(),
-            commit=git_commit(),
-            date=datetime.now(UTC).replace(microsecond=0),
-            source=setting.source,
-        )
+    for peer in calls:
+        if peer != ours:
+            pairs = zip(timings[peer].samples_s, timings[ours].samples_s, strict=True)
+            ratios = Timing(tuple(theirs / mine for theirs, mine in pairs))
+            spread = (ratios.p20, ratios.p50, ratios.p80)
+            yield _ratio(setting, f"{name}/{ours}-to-{peer}/{dtype}", spread, ratios.n, inputs)
+
+
+def geometric_mean(setting: Setting, name: str, ratios: Iterable[Record]) -> Record:
+    """The geometric mean of ratio records over shapes, as one ratio; UserError where there are none."""
+    found = list(ratios)
+    if not found:
+        raise UserError(f"{name}: no ratios to take the mean of: run the bench of their shapes.")
+    p20, p50, p80 = (
+        math.exp(sum(math.log(getattr(r, part)) for r in found) / len(found))
+        for part in ("p20", "value", "p80")
+    )
+    inputs = {"over": [r.name for r in found]}
+    return _ratio(setting, name, (p20, p50, p80), sum(r.n for r in found), inputs)
+
+
+def _ratio(
+    setting: Setting,
+    name: str,
+    spread: tuple[float, float, float],
+    n: int,
+    inputs: dict[str, Any],
+) -> Record:
+    """A record of a ratio whose p20, p50 and p80 are `spread`."""
+    return Record(
+        name=name,
+        unit="×",
+        better="higher",
+        value=spread[1],
+        p20=spread[0],
+        p80=spread[2],
+        n=n,
+        inputs=inputs,
+        machine=setting.machine_id,
+        environment=detect(refresh=True).environment(),
+        commit=git_commit(),
+        date=datetime.now(UTC).replace(microsecond=0),
+        source=setting.source,
+    )

@@ -1,0 +1,166 @@
+"""What a compiled kernel takes of a GPU, found without one: registers, spills, shared memory, matrix instructions.
+
+Triton compiles for any target; `ptxas -v` says the rest. Kernels of a process that interprets cannot be compiled in
+it, so `report` starts one that compiles: `python -m smml.kernels.resources NAME…` prints a JSON line a build.
+"""
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from smml.errors import UserError
+
+# Modules of smml.kernels whose `builds()` lists what is compiled.
+OPERATIONS = ("vector_add", "softmax")
+TARGETS = (80, 90, 100)  # A100, H100/H200, B200
+
+
+@dataclass(frozen=True)
+class Build:
+    """One specialisation of a kernel: argument types in order (e.g. "*bf16", "i32"), constants, launch options.
+
+    Pointers and integers count as divisible by 16, as Triton finds them for aligned tensors of even shapes, but
+    those named in `odd`. `spill_bytes` bounds what may go to local memory; `gluon` marks Gluon kernels.
+    """
+
+    name: str
+    kernel: Any
+    signature: Mapping[str, str]
+    constants: Mapping[str, Any]
+    num_warps: int = 4
+    num_stages: int = 3
+    targets: tuple[int, ...] = TARGETS
+    odd: tuple[str, ...] = ()
+    spill_bytes: int = 0
+    gluon: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Per thread: registers, bytes spilled (stores and loads). Per block: bytes of shared memory, warps.
+
+    `wgmma` and `tma`: whether the code holds Hopper's matrix instructions and bulk tensor copies.
+    """
+
+    name: str
+    target: int
+    registers: int
+    spill_bytes: int
+    spill_bytes_allowed: int
+    shared_bytes: int
+    num_warps: int
+    wgmma: bool
+    tma: bool
+
+
+def report(operations: Iterable[str] = OPERATIONS) -> list[Resources]:
+    """Compile every build of the named operations for its targets and read what each takes; about a second a build.
+
+    Raises UserError for an unknown operation and where the compiler refuses one.
+    """
+    names = list(operations)
+    unknown = [name for name in names if name not in OPERATIONS]
+    if unknown:
+        raise UserError(
+            f"no kernels named {', '.join(unknown)}; there are: {', '.join(OPERATIONS)}."
+        )
+    done = subprocess.run(
+        [sys.executable, "-m", "smml.kernels.resources", *names],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TRITON_INTERPRET": "0"},
+    )
+    if done.returncode:
+        raise UserError(f"a kernel did not compile: {done.stderr.strip()[-2000:]}")
+    return [Resources(**json.loads(line)) for line in done.stdout.splitlines()]
+
+
+def compile_builds(builds: Iterable[Build]) -> Iterator[Resources]:
+    """Compile each build for each of its targets, in this process, which must not interpret."""
+    for build in builds:
+        for target in build.targets:
+            yield _compile(build, target)
+
+
+def _compile(build: Build, target: int) -> Resources:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    if build.gluon:
+        from triton.experimental.gluon._runtime import GluonASTSource
+
+    source_type = GluonASTSource if build.gluon else ASTSource
+    constants = {(build.kernel.arg_names.index(n),): v for n, v in build.constants.items()}
+    signature = {
+        name: "constexpr" if name in build.constants else build.signature[name]
+        for name in build.kernel.arg_names
+    }
+    aligned = {
+        (i,): [["tt.divisibility", 16]]
+        for i, (name, kind) in enumerate(signature.items())
+        if (kind.startswith(("*", "i32", "i64"))) and name not in build.odd
+    }
+    compiled = triton.compile(
+        source_type(build.kernel, signature, constants, aligned),
+        target=GPUTarget("cuda", target, 32),
+        options={
+            "num_warps": build.num_warps,
+            "num_stages": build.num_stages,
+            **build.options,
+        },
+    )
+    ptx = compiled.asm["ptx"]
+    registers, spilled = _ptxas(ptx, target)
+    return Resources(
+        build.name,
+        target,
+        registers,
+        spilled,
+        build.spill_bytes,
+        compiled.metadata.shared,
+        compiled.metadata.num_warps,
+        "wgmma.mma_async" in ptx,
+        "cp.async.bulk.tensor" in ptx,
+    )
+
+
+def _ptxas(ptx: str, target: int) -> tuple[int, int]:
+    """Registers and spilled bytes of the only kernel in `ptx`, as the bundled assembler reports them."""
+    from triton import knobs
+
+    tool = knobs.nvidia.ptxas_blackwell if target >= 100 else knobs.nvidia.ptxas
+    arch = re.search(r"^\.target (\w+)", ptx, re.MULTILINE).group(1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.ptx"
+        path.write_text(ptx)
+        done = subprocess.run(
+            [tool.path, "-v", f"--gpu-name={arch}", str(path), "-o", str(path.with_suffix(".o"))],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    used = int(re.search(r"Used (\d+) registers", done.stderr).group(1))
+    spills = re.findall(r"(\d+) bytes spill", done.stderr)
+    return used, sum(map(int, spills))
+
+
+def main(names: list[str]) -> None:
+    """Print one JSON line a build of the named operations."""
+    for name in names:
+        module = importlib.import_module(f"smml.kernels.{name}")
+        for resources in compile_builds(module.builds()):
+            print(json.dumps(asdict(resources)), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
