@@ -64,6 +64,32 @@ def records(items: Iterable[Record]) -> Markdown:
     return table([*headers, "of datasheet"] if known else headers, rows)
 
 
+def recorded(setting: Setting, prefix: str) -> Markdown:
+    """What other machines have recorded under names that start with `prefix`, with device, date and shares.
+
+    Says so where there is none: nothing is shown that no run has measured.
+    """
+    found = [r for r in elsewhere(setting.machine.fingerprint) if r.name.startswith(prefix)]
+    if not found:
+        return Markdown(
+            f"*Not measured yet: no other machine has left a record of `{prefix}…` in results/. "
+            "`smml bench` on one with a GPU, then `smml compare --accept`, puts it here.*"
+        )
+    headers = ["recorded elsewhere", "value", "of measured roof", "device", "torch", "date"]
+    rows = [
+        [
+            r.name,
+            si(r.value, r.unit),
+            percent(r.share_of_measured),
+            r.machine.device,
+            r.environment.get("torch", "unknown"),
+            f"{r.date:%Y-%m-%d}",
+        ]
+        for r in sorted(found, key=lambda r: r.name)
+    ]
+    return table(headers, rows)
+
+
 def percent(share: float | None) -> str:
     """A share as a percentage; "unknown" where there is none."""
     return "unknown" if share is None else f"{share:.0%}"
