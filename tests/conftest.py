@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import smml as smml_package  # noqa: F401  chooses how kernels run, before a test imports triton
+
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("MPLBACKEND", "agg")
 # No deadline: the first example pays for imports. Derandomized: the same examples on every machine.

@@ -1,0 +1,46 @@
+"""Every kernel compiled for A100, Hopper and Blackwell without a GPU: registers, spills and shared memory within limits."""
+
+import pytest
+
+from smml.data.limits import limit
+from smml.errors import UserError
+from smml.kernels import resources
+
+
+@pytest.fixture(scope="module")
+def report() -> list[resources.Resources]:
+    """All builds of all operations, compiled once for the tests of this file."""
+    return resources.report()
+
+
+@pytest.mark.timeout(900)
+def test_every_operation_compiles_for_its_targets(report):
+    compiled = {found.name.split("/")[0] for found in report}
+    assert len(compiled) >= len(resources.OPERATIONS) - 2
+    assert {found.target for found in report} == set(resources.TARGETS)
+
+
+@pytest.mark.timeout(900)
+def test_kernels_fit_into_the_device(report):
+    for found in report:
+        limits = limit(f"shared_memory_sm_{found.target}"), limit("registers_per_thread")
+        assert found.shared_bytes <= limits[0].value, found
+        assert 0 < found.registers <= limits[1].value, found
+
+
+@pytest.mark.timeout(900)
+def test_nothing_spills_beyond_what_its_build_states(report):
+    over = [found for found in report if found.spill_bytes > found.spill_bytes_allowed]
+    assert not [found for found in over if found.target == 90], "Hopper is what they are made for"
+    assert not over
+
+
+def test_a_kernel_that_is_too_large_is_seen():
+    name = "softmax/32768/fp32/backward"
+    (spilling,) = [r for r in resources.report(["softmax"]) if (r.name, r.target) == (name, 90)]
+    assert spilling.spill_bytes > 0
+
+
+def test_an_unknown_operation_is_refused():
+    with pytest.raises(UserError, match="no kernels named warp; there are: vector_add"):
+        resources.report(["warp"])
