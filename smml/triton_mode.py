@@ -33,3 +33,10 @@ def _torch_has_a_gpu(environ: MutableMapping[str, str]) -> bool:
 
 
 INTERPRETED = interpreted()
+
+
+def describe() -> str:
+    """One sentence: how kernels run here, and what that can show."""
+    if INTERPRETED:
+        return "Triton kernels are interpreted here: whether they are right can be seen, how fast cannot."
+    return "Triton kernels are compiled for this GPU."

@@ -8,6 +8,8 @@ from typing import Any
 
 from smml.errors import UserError
 
+PACKAGE = "smml.course.exercises"
+
 
 class WrongAnswer(AssertionError):
     """The answer was tried and is not right; the message is the hint."""
@@ -71,20 +73,26 @@ def expect_close(what: str, given: Any, right: float, hint: str, tolerance: floa
 
 
 def find(name: str) -> Exercise:
-    """The exercise "topic.name"; UserError lists what there is."""
-    found = every()
+    """The exercise "topic.name", of which only the topic's file is imported; UserError lists what there is."""
+    topic = name.partition(".")[0]
+    found = of_topic(topic) if topic in topics() else {}
     if name not in found:
-        raise UserError(f"no exercise {name!r}; there are: {', '.join(found)}.")
+        raise UserError(f"no exercise {name!r}; there are: {', '.join(every())}.")
     return found[name]
 
 
 def every() -> dict[str, Exercise]:
-    """All exercises by "topic.name", sorted; a topic is a file of `smml.course.exercises`."""
-    package = import_module("smml.course.exercises")
-    topics = sorted(module.name for module in iter_modules(package.__path__))
-    return {
-        f"{topic}.{name}": value
-        for topic in topics
-        for name, value in sorted(vars(import_module(f"{package.__name__}.{topic}")).items())
-        if isinstance(value, Exercise)
-    }
+    """All exercises by "topic.name", sorted."""
+    return {name: item for topic in topics() for name, item in of_topic(topic).items()}
+
+
+def topics() -> list[str]:
+    """Names of the files of `smml.course.exercises`, sorted."""
+    package = import_module(PACKAGE)
+    return sorted(module.name for module in iter_modules(package.__path__))
+
+
+def of_topic(topic: str) -> dict[str, Exercise]:
+    """The exercises of one file by "topic.name", sorted."""
+    held = sorted(vars(import_module(f"{PACKAGE}.{topic}")).items())
+    return {f"{topic}.{name}": item for name, item in held if isinstance(item, Exercise)}
