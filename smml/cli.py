@@ -94,7 +94,12 @@ def site() -> None:
 
 @app.command()
 def bench(
-    names: Annotated[list[str], typer.Argument(help="Which measurements; `all` for every one.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Which measurements; `all` of the machine, `kernels` for Triton's beside their peers."
+        ),
+    ],
     profile: Profile = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Folder for the records; default build/records/bench.")
@@ -107,13 +112,15 @@ def bench(
     ] = 1,
 ) -> None:
     """Measure on this machine and write one record a quantity."""
-    from smml.bench import BENCHES, OF_THE_MACHINE, Setting
+    from smml.bench import BENCHES, OF_KERNELS, OF_THE_MACHINE, Setting
 
+    if names == ["kernels"]:
+        return _bench_apart(OF_KERNELS, profile, out or paths.records() / "bench")
     chosen = OF_THE_MACHINE if names == ["all"] else names
     unknown = [name for name in chosen if name not in BENCHES]
     if unknown:
         raise UserError(
-            f"no bench named {', '.join(unknown)}; there are: {', '.join(BENCHES)}, all."
+            f"no bench named {', '.join(unknown)}; there are: {', '.join(BENCHES)}, all, kernels."
         )
     for name in chosen:
         setting = Setting.here(f"bench/{name}", profile, refresh=refresh, slowdown=inject_slowdown)
@@ -122,6 +129,49 @@ def bench(
             record.save(where)
             print(_record_line(record))
         print(f"records of {name}: {where}")
+    return None
+
+
+def _bench_apart(names: list[str], profile: str, out: Path) -> None:
+    """Each bench in a process of its own, then how each ended and the figures that their records reach."""
+    from smml.bench.figures import judge, table
+    from smml.bench.suite import LIMIT_S, run_apart
+    from smml.measure import load_folder
+
+    outcomes = run_apart(names, ["--profile", profile, "--out", str(out)], LIMIT_S)
+    print(table(judge(load_folder(out))))
+    for outcome in outcomes:
+        print(f"{outcome.name:14s} {outcome.verdict} after {outcome.seconds:.0f} s")
+    failed = [outcome.name for outcome in outcomes if outcome.code != 0]
+    print(f"{len(outcomes) - len(failed)} passed, {len(failed)} failed. Records: {out}")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def figures(
+    records: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of records of one machine; default: each machine in results/."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Draw reached ÷ asked into this picture (.png, .svg, .pdf).")
+    ] = None,
+) -> None:
+    """Which figures the kernels are to reach and what each machine's records say; nothing is measured."""
+    from smml.bench.figures import judge, plot_reached, table
+    from smml.measure import load_folder
+
+    folders = [records] if records else sorted(f for f in paths.results().glob("*") if f.is_dir())
+    if not folders:
+        raise UserError(
+            f"no machine has left records in {paths.results()}: run smml bench kernels."
+        )
+    for folder in folders:
+        reached = judge(load_folder(folder))
+        print(f"{folder.name}\n\n{table(reached)}\n")
+        if out:
+            where = out if len(folders) == 1 else out.with_stem(f"{out.stem}-{folder.name}")
+            print(f"{plot_reached(reached, folder.name, where)}\n")
 
 
 @app.command()

@@ -73,6 +73,14 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def setting():
+    """This machine under the cpu profile, with ceilings made up for the test."""
+    from made_setting import made_setting
+
+    return made_setting()
+
+
+@pytest.fixture
 def smml(folders: Path):
     """Run the command `smml …` in a process of its own; returns the completed process."""
 

@@ -1,45 +1,26 @@
 """The benches: right counts, stable units and names, on sizes so small that nothing is measured in earnest."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 import torch
+from made_setting import made_setting
 
 from smml.bench import Setting, elementwise, gemm
-from smml.hardware import PROFILES, Ceiling, Ceilings, detect
 from smml.measure import load_folder
 from smml.roofline import Roof
 
 
-def ceiling(value: float, unit: str, **settings) -> Ceiling:
-    return Ceiling(value=value, p20=value, p80=value, n=9, unit=unit, settings=settings)
-
-
 @pytest.fixture
 def setting() -> Setting:
-    """This machine with ceilings made up for the test and a profile of tiny sizes."""
-    ceilings = Ceilings(
-        fingerprint="test",
-        device="Test CPU",
-        torch="0",
-        date=datetime(2026, 1, 2, tzinfo=UTC),
-        flops={"float32": ceiling(1e11, "FLOP/s", threads=1, layout="nn", n=64)},
-        bandwidth=ceiling(2e10, "B/s", threads=1, pattern="in place", array_bytes=2**16),
-        cache_bandwidth=ceiling(1e11, "B/s", threads=1, pattern="in place", array_bytes=2**12),
-        cache_block_bytes=2**10,
-        write_allocate=0.5,
-        launch=ceiling(1e-6, "s"),
-    )
-    profile = replace(
-        PROFILES["cpu"],
+    """Profile of tiny sizes."""
+    return made_setting(
         gemm_sizes=(8, 16),
         linear_width=32,
         batches=(1, 4),
         elementwise_elements=2**12,
         chain_lengths=(1, 3),
     )
-    return Setting(detect(), profile, ceilings, "test")
 
 
 def test_gemm_records_hold_their_counts_in_one_unit(setting):

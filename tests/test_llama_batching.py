@@ -1,18 +1,18 @@
 """Decode and training steps over batch size: their work grows as counted, their predictions as the roof says."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from made_setting import made_setting
 
 from smml.bench import Setting
 from smml.bench import llama_batching as batching
 from smml.bench.llama_decode import LaunchCost
 from smml.bench.packed_linear import PackedLinear, packed
-from smml.hardware import PROFILES, Ceiling, Ceilings, detect
+from smml.hardware import PROFILES
 from smml.llama import counts
 from smml.llama.config import CONFIGS
 from smml.llama.model import Llama
@@ -21,29 +21,12 @@ TINY = CONFIGS["tiny"]
 NO_LAUNCH = LaunchCost(0.0, 0.0)
 
 
-def ceiling(value: float, unit: str, **settings) -> Ceiling:
-    return Ceiling(value=value, p20=value, p80=value, n=9, unit=unit, settings=settings)
-
-
 @pytest.fixture
 def setting() -> Setting:
-    """This machine's CPU with ceilings made up for the test, two batches of each kind and short sequences."""
-    ceilings = Ceilings(
-        fingerprint="test",
-        device="Test CPU",
-        torch="0",
-        date=datetime(2026, 1, 2, tzinfo=UTC),
-        flops={"float32": ceiling(1e11, "FLOP/s", threads=1, layout="nn", n=64)},
-        bandwidth=ceiling(2e10, "B/s", threads=1, pattern="in place", array_bytes=2**16),
-        cache_bandwidth=ceiling(1e11, "B/s", threads=1, pattern="in place", array_bytes=2**12),
-        cache_block_bytes=2**10,
-        write_allocate=0.0,
-        launch=ceiling(1e-6, "s"),
+    """Two batches of each kind and short sequences, on a CPU that fetches nothing before it writes."""
+    return made_setting(
+        write_allocate=0.0, decode_batches=(1, 2), training_batches=(1, 2), training_tokens=4
     )
-    profile = replace(
-        PROFILES["cpu"], decode_batches=(1, 2), training_batches=(1, 2), training_tokens=4
-    )
-    return Setting(detect(), profile, ceilings, "test")
 
 
 @pytest.mark.parametrize("bias", [False, True])

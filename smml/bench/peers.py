@@ -53,6 +53,8 @@ def side_by_side(
     roof, physical = setting.roof(dtype), setting.physical_roof(dtype)
     predicted = roof.predict(work)
     inputs = {"dtype": dtype, "profile": setting.profile.name} | inputs
+    if ours == KERNEL != OURS:
+        inputs["interpreted"] = True  # sizes of the interpreter: these records are no baselines
     for peer, timing in timings.items():
         yield record(
             f"{name}/{peer}/{dtype}",
@@ -86,7 +88,9 @@ def geometric_mean(setting: Setting, name: str, ratios: Iterable[Record]) -> Rec
         math.exp(sum(math.log(getattr(r, part)) for r in found) / len(found))
         for part in ("p20", "value", "p80")
     )
-    inputs = {"over": [r.name for r in found]}
+    inputs: dict[str, Any] = {"over": [r.name for r in found]}
+    if any(r.inputs.get("interpreted") for r in found):
+        inputs["interpreted"] = True
     return _ratio(setting, name, (p20, p50, p80), sum(r.n for r in found), inputs)
 
 

@@ -101,8 +101,12 @@ def elsewhere(fingerprint: str) -> list[Record]:
 
 
 def accept(measured: Iterable[Record]) -> list[Path]:
-    """Store records as the baselines of their machine, each over the older one of its name."""
-    return [r.save(baseline_folder(r.machine.fingerprint)) for r in _latest(measured).values()]
+    """Store records as the baselines of their machine, each over the older one of its name.
+
+    Those of interpreted kernels and their peers are left out: they prove a path, at sizes that say nothing.
+    """
+    kept = [r for r in measured if not r.inputs.get("interpreted")]
+    return [r.save(baseline_folder(r.machine.fingerprint)) for r in _latest(kept).values()]
 
 
 def _latest(records: Iterable[Record]) -> dict[str, Record]:

@@ -36,28 +36,35 @@ def _unscaled(x_ptr, out_ptr, a, elements, BLOCK: tl.constexpr):
     tl.store(out_ptr + offsets, tl.load(x_ptr + offsets, mask=inside), mask=inside)
 
 
-@exercise(_without_mask, _first_block_only, _unscaled)
-def scale_kernel(answer: Any) -> str:
-    """A masked elementwise kernel, launched at lengths that its blocks do not divide."""
-    if not hasattr(answer, "run"):
-        raise WrongAnswer("scale_kernel is no kernel: put @triton.jit above its def.")
+def _launched(kernel: Any) -> Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]:
+    def scale(x: torch.Tensor, out: torch.Tensor, a: float) -> torch.Tensor:
+        kernel[(triton.cdiv(x.numel(), BLOCK),)](x, out, a, x.numel(), BLOCK=BLOCK)
+        return out
+
+    return scale
+
+
+@exercise(_launched(_without_mask), _launched(_first_block_only), _launched(_unscaled))
+def scale(answer: Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]) -> str:
+    """A masked elementwise kernel and its launch, at lengths that blocks do not divide."""
     device = "cpu" if triton_mode.INTERPRETED else "cuda"
     for elements in LENGTHS:
         x = torch.linspace(-2, 3, elements, device=device)
-        out = torch.full((elements + BLOCK,), GUARD, device=device)
-        grid = (triton.cdiv(elements, BLOCK),)
-        answer[grid](x, out, 2.5, elements, BLOCK=BLOCK)
-        if (out[elements:] != GUARD).any():
+        memory = torch.full((elements + 4 * BLOCK,), GUARD, device=device)
+        attempt(answer, x, memory[:elements], 2.5)
+        if (memory[elements:] != GUARD).any():
             raise WrongAnswer(
-                f"with {elements} elements in blocks of {BLOCK} it writes past the end: mask the store."
+                f"with {elements} elements it writes past the end of out: mask the store."
             )
-        if (out[:elements] == GUARD).any():
+        if (memory[:elements] == GUARD).any():
             raise WrongAnswer(
-                f"of {elements} elements some are not written: each program's offsets start at "
-                "tl.program_id(0) * BLOCK."
+                f"of {elements} elements some are not written to out: launch enough programs, and start each "
+                "one's offsets at tl.program_id(0) * BLOCK."
             )
-        if not torch.allclose(out[:elements], 2.5 * x):
-            raise WrongAnswer(f"with {elements} elements out is not a · x.")
+        if not torch.allclose(memory[:elements], 2.5 * x):
+            raise WrongAnswer(
+                f"with {elements} elements out is not a · x: load x, multiply it by a, store the product."
+            )
     return "right at every length, nothing written past the end"
 
 

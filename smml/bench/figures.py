@@ -1,0 +1,106 @@
+"""The figures that the kernels are to reach, read from records alone: asked, reached, by which record."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from smml import plot
+from smml.measure import Record
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: `pattern` names its records (as a file pattern), `of` the number of them, `asked` the bound.
+
+    Of several records that fit, the one farthest from what is asked counts.
+    """
+
+    name: str
+    pattern: str
+    asked: float
+    of: Literal["value", "share_of_measured", "share_of_physical"] = "value"
+    at_most: bool = False
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A figure and the record that decides it; `record` is None where none was measured."""
+
+    figure: Figure
+    record: Record | None
+
+    @property
+    def value(self) -> float | None:
+        """The number of the deciding record; None where it was not measured."""
+        return None if self.record is None else getattr(self.record, self.figure.of)
+
+    @property
+    def verdict(self) -> Literal["reached", "short", "not measured"]:
+        """Whether the figure is reached."""
+        if self.value is None:
+            return "not measured"
+        within = (
+            self.value <= self.figure.asked
+            if self.figure.at_most
+            else self.value >= self.figure.asked
+        )
+        return "reached" if within else "short"
+
+
+FIGURES = (
+    Figure(
+        "bf16 GEMM ÷ torch.matmul, Llama shapes", "gemm-llama/geomean/smml-to-torch/bfloat16", 1.0
+    ),
+)
+
+
+def judge(records: Iterable[Record], figures: Sequence[Figure] = FIGURES) -> list[Reached]:
+    """Every figure with the record that decides it, out of the records of one machine."""
+    known = list(records)
+    return [Reached(figure, _deciding(figure, known)) for figure in figures]
+
+
+def _deciding(figure: Figure, records: Sequence[Record]) -> Record | None:
+    fitting = [
+        r
+        for r in records
+        if fnmatchcase(r.name, figure.pattern) and getattr(r, figure.of) is not None
+    ]
+    if not fitting:
+        return None
+    pick = max if figure.at_most else min
+    return pick(fitting, key=lambda r: getattr(r, figure.of))
+
+
+def table(reached: Iterable[Reached]) -> str:
+    """The figures as a Markdown table."""
+    rows = ["| figure | asked | reached | verdict | record | date |", "|---|---|---|---|---|---|"]
+    for item in reached:
+        sign = "≤" if item.figure.at_most else "≥"
+        value = "—" if item.value is None else f"{item.value:.3g}"
+        name, date = (
+            ("—", "—")
+            if item.record is None
+            else (item.record.name, f"{item.record.date:%Y-%m-%d}")
+        )
+        rows.append(
+            f"| {item.figure.name} | {sign} {item.figure.asked:.3g} | {value} | {item.verdict} | {name} | {date} |"
+        )
+    return "\n".join(rows)
+
+
+def plot_reached(reached: Iterable[Reached], machine: str, path: Path) -> str:
+    """Draw reached ÷ asked of every measured figure into `path`; returns what was drawn, or that nothing was."""
+    shares = {
+        item.figure.name: item.figure.asked / item.value
+        if item.figure.at_most
+        else item.value / item.figure.asked
+        for item in reached
+        if item.value is not None
+    }
+    if not shares:
+        return f"no picture: {machine} has measured none of these figures"
+    plot.bars(shares, "× asked", f"Reached ÷ asked: {machine}").savefig(path, bbox_inches="tight")
+    return f"{path}: {len(shares)} figures of {machine}"
