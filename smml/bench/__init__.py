@@ -1,22 +1,37 @@
 """BENCH: one measurement a file, each yielding records; `smml bench NAME` runs them, notebooks call their parts."""
 
+from itertools import chain
+
 from smml.bench import (
+    attention,
     ceilings,
+    cross_entropy,
+    decode_attention,
     elementwise,
+    fused_elementwise,
     gemm,
     llama_batching,
     llama_decode,
+    llama_decode_fused,
     llama_generate,
+    llama_step,
     llama_train,
     loading,
+    matmul,
+    quant,
     runner,
     train_step,
 )
 from smml.bench.setting import Setting
 
 BENCHES = {
-    "gemm": gemm.run,
-    "elementwise": elementwise.run,
+    "gemm": lambda setting: chain(gemm.run(setting), matmul.run(setting)),
+    "elementwise": lambda setting: chain(elementwise.run(setting), fused_elementwise.run(setting)),
+    "cross_entropy": cross_entropy.run,
+    "attention": lambda setting: chain(attention.run(setting), decode_attention.run(setting)),
+    "quant": quant.run,
+    "llama-step": llama_step.run,
+    "llama-decode": llama_decode_fused.run,
     "ceilings": ceilings.run,
     "train": llama_train.run,
     "generate": llama_generate.run,
@@ -28,17 +43,38 @@ BENCHES = {
 }
 # `smml bench all` measures the machine; the runner's own cost takes minutes and says nothing about it.
 OF_THE_MACHINE = [name for name in BENCHES if name != "runner"]
+# `smml bench kernels`: what is written in Triton, beside its peers.
+OF_KERNELS = [
+    name
+    for name in (
+        "gemm",
+        "elementwise",
+        "cross_entropy",
+        "attention",
+        "quant",
+        "llama-step",
+        "llama-decode",
+    )
+    if name in BENCHES
+]
 
 __all__ = [
     "BENCHES",
+    "OF_KERNELS",
     "OF_THE_MACHINE",
     "Setting",
+    "attention",
     "ceilings",
+    "cross_entropy",
+    "decode_attention",
     "elementwise",
+    "fused_elementwise",
     "gemm",
     "llama_batching",
     "llama_decode",
     "loading",
+    "matmul",
+    "quant",
     "runner",
     "train_step",
 ]

@@ -53,7 +53,7 @@ def side_by_side(
     roof, physical = setting.roof(dtype), setting.physical_roof(dtype)
     predicted = roof.predict(work)
     inputs = {"dtype": dtype, "profile": setting.profile.name} | inputs
-    if ours == KERNEL != OURS:
+    if triton_mode.INTERPRETED and ours != OURS:
         inputs["interpreted"] = True  # sizes of the interpreter: these records are no baselines
     for peer, timing in timings.items():
         yield record(

@@ -19,7 +19,29 @@ from typing import Any
 from smml.errors import UserError
 
 # Modules of smml.kernels whose `builds()` lists what is compiled.
-OPERATIONS = ("vector_add", "softmax")
+OPERATIONS = (
+    "vector_add",
+    "softmax",
+    "decode_attention",
+    "flash_attention",
+    "int8",
+    "int4",
+    "rescale",
+    "cross_entropy",
+    "cross_entropy_in_place",
+    "matmul.naive",
+    "matmul.tiled",
+    "matmul.l2_ordered",
+    "matmul.pipelined",
+    "matmul.descriptors",
+    "matmul.persistent",
+    "matmul.warp_specialised",
+    "matmul.fp8",
+    "rms_norm",
+    "add_rms_norm",
+    "rope",
+    "swiglu",
+)
 TARGETS = (80, 90, 100)  # A100, H100/H200, B200
 
 
@@ -48,7 +70,8 @@ class Build:
 class Resources:
     """Per thread: registers, bytes spilled (stores and loads). Per block: bytes of shared memory, warps.
 
-    `wgmma` and `tma`: whether the code holds Hopper's matrix instructions and bulk tensor copies.
+    `wgmma`, `tma` and `warp_specialised`: whether the code holds Hopper's matrix instructions, bulk tensor copies,
+    and warps that hand registers to each other.
     """
 
     name: str
@@ -60,6 +83,7 @@ class Resources:
     num_warps: int
     wgmma: bool
     tma: bool
+    warp_specialised: bool
 
 
 def report(operations: Iterable[str] = OPERATIONS) -> list[Resources]:
@@ -131,6 +155,7 @@ def _compile(build: Build, target: int) -> Resources:
         compiled.metadata.num_warps,
         "wgmma.mma_async" in ptx,
         "cp.async.bulk.tensor" in ptx,
+        "setmaxnreg" in ptx,
     )
 
 
