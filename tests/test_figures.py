@@ -6,7 +6,17 @@ from datetime import UTC, datetime
 import pytest
 import torch
 
-from smml.bench import figures, peers, suite
+from smml.bench import (
+    attention,
+    cross_entropy,
+    decode_attention,
+    figures,
+    llama_decode_fused,
+    matmul_fp8,
+    peers,
+    quant,
+    suite,
+)
 from smml.bench.figures import Figure, judge, plot_reached, table
 from smml.errors import UserError
 from smml.measure import MachineId, Record
@@ -69,6 +79,56 @@ def test_the_picture_shows_measured_figures_only(tmp_path):
 
 def test_figures_have_names_of_their_own():
     assert len({f.name for f in figures.FIGURES}) == len(figures.FIGURES)
+
+
+def names_on_a_gpu() -> list[str]:
+    """Record names that the benches' own shapes give on a GPU whose kernels are compiled."""
+    sizes = cross_entropy.SIZES["cuda"]
+    return [
+        "gemm-llama/geomean/smml-to-torch/bfloat16",
+        *(f"matmul-fp8/mean/{adding}/smml-to-scaled_mm" for adding in matmul_fp8.TOLERANCE),
+        *(
+            f"fused/{operation}/{way}/16384x4096/smml-to-copy/bfloat16"
+            for operation in ("rms_norm", "add_rms_norm", "rope", "swiglu")
+            for way in ("forward", "backward")
+        ),
+        f"cross_entropy/{sizes[0]}x{sizes[1]}/smml-to-compiled/bfloat16",
+        "linear_cross_entropy/8192x2048x128256/smml-to-liger/bfloat16",
+        "linear_cross_entropy-memory/8192x2048x128256/smml-of-torch/bfloat16",
+        *(
+            f"attention/{shape.name}/{way}/smml-to-cudnn/bfloat16"
+            for shape in attention.SHAPES["cuda"]
+            for way in ("forward", "backward")
+        ),
+        *(
+            f"decode-attention/batch-{batch}/tokens-{tokens}/smml/bfloat16"
+            for batch, *_, tokens in decode_attention.SHAPES["cuda"]
+        ),
+        *(
+            f"quant/int{bits}/{shape}/rows-{rows}/smml-to-torch/bfloat16"
+            for bits in (4, 8)
+            for shape in quant.SHAPES["cuda"]
+            for rows in quant.ROWS
+        ),
+        "llama-step/smml/bfloat16",
+        "llama-step/smml-to-compiled/bfloat16",
+        *(
+            f"llama-decode/{size.name}/batch-{batch}/smml/bfloat16"
+            for size in llama_decode_fused.SIZES["cuda"]
+            for batch in size.batches
+        ),
+    ]
+
+
+def test_every_figure_has_its_record_in_the_suite():
+    shares = {"share_of_measured": 0.5, "share_of_physical": 0.5}
+    reached = judge([made(name, 1.0, **shares) for name in names_on_a_gpu()])
+    assert not [item.figure.name for item in reached if item.record is None]
+    by_name = {item.figure.name: item.record.name for item in reached}
+    causal = {s.name for s in attention.SHAPES["cuda"] if s.causal and s.head_dim == 128}
+    assert by_name["attention forward ÷ cuDNN"].split("/")[1] in causal
+    assert "tokens-32768" in by_name["split-KV decode, share of bandwidth"]
+    assert "batch-1/" in by_name["Llama-8B decode, share of bandwidth"]
 
 
 def test_the_command_prints_every_machine(smml, folders):

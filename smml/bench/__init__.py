@@ -18,6 +18,7 @@ from smml.bench import (
     llama_train,
     loading,
     matmul,
+    matmul_fp8,
     quant,
     runner,
     train_step,
@@ -25,7 +26,7 @@ from smml.bench import (
 from smml.bench.setting import Setting
 
 BENCHES = {
-    "gemm": lambda setting: chain(gemm.run(setting), matmul.run(setting)),
+    "gemm": lambda setting: chain(gemm.run(setting), matmul.run(setting), matmul_fp8.run(setting)),
     "elementwise": lambda setting: chain(elementwise.run(setting), fused_elementwise.run(setting)),
     "cross_entropy": cross_entropy.run,
     "attention": lambda setting: chain(attention.run(setting), decode_attention.run(setting)),
@@ -74,6 +75,7 @@ __all__ = [
     "llama_decode",
     "loading",
     "matmul",
+    "matmul_fp8",
     "quant",
     "runner",
     "train_step",

@@ -53,6 +53,49 @@ FIGURES = (
     Figure(
         "bf16 GEMM ÷ torch.matmul, Llama shapes", "gemm-llama/geomean/smml-to-torch/bfloat16", 1.0
     ),
+    Figure("fp8 GEMM ÷ _scaled_mm, Llama shapes", "matmul-fp8/mean/*/smml-to-scaled_mm", 1.0),
+    *(
+        Figure(f"{name} {way} ÷ copy", f"fused/{operation}/{way}/*/smml-to-copy/bfloat16", asked)
+        for way, asked in (("forward", 0.97), ("backward", 0.85))
+        for operation, name in (
+            ("rms_norm", "RMSNorm"),
+            ("add_rms_norm", "add + RMSNorm"),
+            ("rope", "RoPE"),
+            ("swiglu", "SwiGLU"),
+        )
+    ),
+    Figure("cross-entropy ÷ compiled", "cross_entropy/*x128256/smml-to-compiled/bfloat16", 1.7),
+    Figure("linear cross-entropy ÷ Liger", "linear_cross_entropy/*/smml-to-liger/bfloat16", 1.3),
+    Figure(
+        "linear cross-entropy, memory of unfused",
+        "linear_cross_entropy-memory/*/smml-of-torch/bfloat16",
+        0.25,
+        at_most=True,
+    ),
+    Figure("attention forward ÷ cuDNN", "attention/d128-*k/forward/smml-to-cudnn/bfloat16", 0.95),
+    Figure("attention backward ÷ cuDNN", "attention/d128-*k/backward/smml-to-cudnn/bfloat16", 0.80),
+    Figure(
+        "split-KV decode, share of bandwidth",
+        "decode-attention/*/tokens-32768/smml/bfloat16",
+        0.80,
+        "share_of_measured",
+    ),
+    Figure("int8 product ÷ bf16, batch ≤ 16", "quant/int8/*/rows-*/smml-to-torch/bfloat16", 1.8),
+    Figure("int4 product ÷ bf16, batch ≤ 16", "quant/int4/*/rows-*/smml-to-torch/bfloat16", 3.0),
+    Figure("Llama-1B step, MFU", "llama-step/smml/bfloat16", 0.55, "share_of_physical"),
+    Figure("Llama-1B step ÷ compiled", "llama-step/smml-to-compiled/bfloat16", 1.05),
+    Figure(
+        "Llama-1B decode, share of bandwidth",
+        "llama-decode/1B/batch-1/smml/bfloat16",
+        0.70,
+        "share_of_measured",
+    ),
+    Figure(
+        "Llama-8B decode, share of bandwidth",
+        "llama-decode/8B/batch-1/smml/bfloat16",
+        0.85,
+        "share_of_measured",
+    ),
 )
 
 

@@ -29,7 +29,17 @@ TOLERANCE = {"float32": 2**-7, "fast": 2e-2}
 
 
 def run(setting: Setting) -> Iterator[Record]:
-    """FLOP/s of every shape, once adding in float32 and once fast, and both times the mean of the ratios to `_scaled_mm`."""
+    """FLOP/s of every shape, once adding in float32 and once fast, and both times the mean of the ratios to `_scaled_mm`.
+
+    Yields nothing where the GPU multiplies no fp8, and says so.
+    """
+    from smml.kernels import fp8_linear
+
+    if not fp8_linear.available(setting.device):
+        print(
+            "fp8 products: not measured, this GPU has none (compute capability 8.9 and more has)."
+        )
+        return
     for adding in TOLERANCE:
         ratios = []
         for shape in shapes(setting.device):

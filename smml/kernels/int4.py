@@ -17,7 +17,7 @@ from smml.errors import UserError
 from smml.kernels import operands
 from smml.kernels.int8 import BLOCK_N, check_weight, launch, scale_type
 from smml.kernels.interpreter import INTERPRETED, cast, dot
-from smml.kernels.resources import Build
+from smml.kernels.resources import TARGETS, Build
 from smml.kernels.tuning import autotune
 from smml.roofline import Work
 
@@ -184,7 +184,15 @@ def linear_int4(x: Tensor, weight: Int4Weight) -> Tensor:
 
 @torch.library.custom_op("smml::linear_int4", mutates_args=())
 def _linear_int4(x: Tensor, words: Tensor, scale: Tensor) -> Tensor:
-    return launch(x, words, scale, _few, _many, GROUP=words.shape[2] * PER_WORD)
+    tallest = _tallest(x.device)
+    return launch(x, words, scale, _few, _many, tallest, GROUP=words.shape[2] * PER_WORD)
+
+
+def _tallest(device: torch.device) -> int:
+    """Rows of x a program: Blackwell keeps all four sums of a group in tensor memory, which 4 of 128 would overflow."""
+    if INTERPRETED or torch.cuda.get_device_capability(device) < (10, 0):
+        return 128
+    return 64
 
 
 @_linear_int4.register_fake
@@ -209,10 +217,11 @@ def work(rows: int, outputs: int, inner: int, itemsize: int, group: int = 128) -
 def builds() -> list[Build]:
     """What is compiled without a GPU: a few rows in parts, and many rows."""
     found = []
-    for name, dtype, blocks, warps, stages in (
-        ("few/bf16", "bf16", (16, BLOCK_N), 4, 5),
-        ("few/fp16", "fp16", (16, BLOCK_N), 4, 5),
-        ("many/bf16", "bf16", (128, 128), 8, 3),
+    for name, dtype, blocks, warps, stages, targets in (
+        ("few/bf16", "bf16", (16, BLOCK_N), 4, 5, TARGETS),
+        ("few/fp16", "fp16", (16, BLOCK_N), 4, 5, TARGETS),
+        ("many/bf16", "bf16", (128, 128), 8, 3, (80, 90)),
+        ("many/64/bf16", "bf16", (64, 128), 8, 3, (100,)),
     ):
         out = "*fp32" if name.startswith("few") else f"*{dtype}"
         pointers = {"x_ptr": f"*{dtype}", "w_ptr": "*i16", "scale_ptr": "*fp32"}
@@ -220,6 +229,8 @@ def builds() -> list[Build]:
         signature = {argument: pointers.get(argument, "i32") for argument in _linear.arg_names}
         constants = {"GROUP": 128, "BLOCK_M": blocks[0], "BLOCK_N": blocks[1]}
         found.append(
-            Build(f"int4/{name}", _linear, signature, constants, warps, stages, odd=("rows",))
+            Build(
+                f"int4/{name}", _linear, signature, constants, warps, stages, targets, odd=("rows",)
+            )
         )
     return found

@@ -203,14 +203,19 @@ def _(x: Tensor, words: Tensor, scale: Tensor) -> Tensor:
     return torch.empty((*x.shape[:-1], words.shape[1]), dtype=x.dtype, device=x.device)
 
 
-def launch(x: Tensor, words: Tensor, scale: Tensor, few: Any, many: Any, **block: int) -> Tensor:
-    """Run the kernel for `few` or for `many` rows over words [blocks, N, …]; `block` names its columns of a block."""
+def launch(
+    x: Tensor, words: Tensor, scale: Tensor, few: Any, many: Any, tallest: int = 128, **block: int
+) -> Tensor:
+    """Run the kernel for `few` or for `many` rows over words [blocks, N, …], up to `tallest` rows a program.
+
+    `block` names the kernel's columns of a block.
+    """
     outputs, inner = words.shape[1], x.shape[-1]
     out = torch.zeros((*x.shape[:-1], outputs), dtype=x.dtype, device=x.device)
     if out.numel() and inner:
         flat = operands.rows(x)  # [M, K]
         rows = flat.shape[0]
-        block_m = 16 if rows <= FEW_ROWS else 64 if rows <= 64 else 128
+        block_m = 16 if rows <= FEW_ROWS else 64 if rows <= 64 else tallest
         splits, part = parts(rows, outputs, inner, *block.values(), x.device)
         with operands.on(x):
             written = split_sum.room(splits, rows, outputs, out)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from smml.errors import UserError
+from smml.triton_mode import INTERPRETED
 
 # Modules of smml.kernels whose `builds()` lists what is compiled.
 OPERATIONS = (
@@ -68,7 +69,8 @@ class Build:
 
 @dataclass(frozen=True)
 class Resources:
-    """Per thread: registers, bytes spilled (stores and loads). Per block: bytes of shared memory, warps.
+    """Per thread: registers, bytes spilled (stores and loads). Per block: bytes of shared memory, warps, and columns
+    of tensor memory, which Blackwell's matrix units add up in; a kernel that asks for more of it than there is traps.
 
     `wgmma`, `tma` and `warp_specialised`: whether the code holds Hopper's matrix instructions, bulk tensor copies,
     and warps that hand registers to each other.
@@ -80,6 +82,7 @@ class Resources:
     spill_bytes: int
     spill_bytes_allowed: int
     shared_bytes: int
+    tensor_memory_columns: int
     num_warps: int
     wgmma: bool
     tma: bool
@@ -152,6 +155,7 @@ def _compile(build: Build, target: int) -> Resources:
         spilled,
         build.spill_bytes,
         compiled.metadata.shared,
+        getattr(compiled.metadata, "tmem_size", None) or 0,
         compiled.metadata.num_warps,
         "wgmma.mma_async" in ptx,
         "cp.async.bulk.tensor" in ptx,
@@ -179,13 +183,17 @@ def _ptxas(ptx: str, target: int) -> tuple[int, int]:
     return used, sum(map(int, spills))
 
 
-def main(names: list[str]) -> None:
-    """Print one JSON line a build of the named operations."""
-    for name in names:
+def main(names: list[str]) -> int:
+    """Print one JSON line a build of the named operations, of all without a name; returns the exit code."""
+    if INTERPRETED:
+        command = [sys.executable, "-m", "smml.kernels.resources", *names]
+        return subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "0"}).returncode
+    for name in names or OPERATIONS:
         module = importlib.import_module(f"smml.kernels.{name}")
         for resources in compile_builds(module.builds()):
             print(json.dumps(asdict(resources)), flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))
