@@ -301,9 +301,7 @@ def test_the_ladder_names_files_and_what_each_changes():
 
 
 def test_hoppers_matrix_units_and_copy_engine_are_used():
-    found = {
-        r.name: r for r in resources.report(["matmul.tiled", "matmul.persistent"]) if r.target == 90
-    }
+    found = {r.name: r for r in resources.report(["matmul.tiled", "matmul.persistent"], [90])}
     tiled_, best = found["matmul/tiled/bf16"], found["matmul/persistent/bf16"]
     assert (tiled_.wgmma, tiled_.tma) == (True, False)
     assert (best.wgmma, best.tma, best.spill_bytes) == (True, True, 0)

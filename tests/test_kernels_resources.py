@@ -45,7 +45,7 @@ def test_nothing_spills_beyond_what_its_build_states(report):
 
 def test_a_kernel_that_is_too_large_is_seen():
     name = "softmax/32768/fp32/backward"
-    (spilling,) = [r for r in resources.report(["softmax"]) if (r.name, r.target) == (name, 90)]
+    (spilling,) = [r for r in resources.report(["softmax"], [90]) if r.name == name]
     assert spilling.spill_bytes > 0
 
 

@@ -1,5 +1,7 @@
 """Every notebook of the course, executed: as it stands, and with its solutions in place of the stubs."""
 
+import ast
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -16,13 +18,33 @@ COURSE = files.find()
 
 @pytest.fixture(scope="module")
 def solved_course(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout whose notebooks hold the solutions."""
+    """A checkout of notebooks that hold their exercises alone, solved: what they measure runs in the test above."""
     root = tmp_path_factory.mktemp("solved")
     for notebook in COURSE:
         target = root / f"{notebook.name}.ipynb"
         target.parent.mkdir(exist_ok=True)
-        target.write_text(files.canonical(files.solved(notebook.node)))
+        target.write_text(files.canonical(exercises_alone(files.solved(notebook.node))))
     return root
+
+
+def exercises_alone(node: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Title, parameters, every import, then the exercises with their checks: they need no more of a notebook."""
+    code = [cell for cell in node.cells if cell.cell_type == "code"]
+    setup = [cell for cell in code if "parameters" in files.tags(cell)]
+    imports = [
+        ast.unparse(statement)
+        for cell in code
+        for statement in ast.parse(cell.source).body
+        if isinstance(statement, ast.Import | ast.ImportFrom)
+    ]
+    needed = [
+        cell
+        for before, cell in pairwise(code)
+        if "exercise" in files.tags(cell) or "exercise" in files.tags(before)
+    ]
+    together = nbformat.v4.new_code_cell("\n".join(imports))
+    node.cells = [node.cells[0], *setup, together, *needed]
+    return node
 
 
 def output_text(name: str) -> str:
@@ -65,7 +87,7 @@ def test_a_notebook_runs_as_it_stands_and_leaves_records(notebook):
 
 @pytest.mark.notebook
 @pytest.mark.parametrize("name", [n.name for n in COURSE])
-def test_a_notebook_runs_with_its_solutions(name, solved_course):
+def test_a_notebooks_solutions_pass_their_checks(name, solved_course):
     (notebook,) = files.select([name], solved_course)
     outcome = run([notebook], Options(timeout_s=300)).notebooks[name]
     assert outcome.status == "passed", outcome.error

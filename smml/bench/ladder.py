@@ -97,7 +97,7 @@ def measure(
     setting: Setting,
     made: Mapping[str, Step],
     predicted_s: Mapping[str, float],
-    budget_s: float = 1.5,
+    budget_s: float = 0.5,
 ) -> list[Record]:
     """Tokens per second of each step, timed in turns, against its predicted seconds; shares are of model FLOPs."""
     calls = {name: step.call for name, step in made.items()}

@@ -19,8 +19,8 @@ class Size:
 SIZES = {
     "cpu": Size(
         replace(
-            CONFIGS["tiny"], vocab_size=8192, dim=256, heads=8, kv_heads=4, feed_forward_dim=1024
-        ), 1, 3, 512, 128,
+            CONFIGS["tiny"], vocab_size=8192, dim=256, layers=3, heads=8, kv_heads=4, feed_forward_dim=1024,
+        ), 1, 2, 512, 128,
     ),
     # Four of its sixteen layers: the whole one is climbed by `smml bench llama-step`.
     "cuda": Size(

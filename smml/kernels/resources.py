@@ -1,7 +1,7 @@
 """What a compiled kernel takes of a GPU, found without one: registers, spills, shared memory, matrix instructions.
 
 Triton compiles for any target; `ptxas -v` says the rest. Kernels of a process that interprets cannot be compiled in
-it, so `report` starts one that compiles: `python -m smml.kernels.resources NAME…` prints a JSON line a build.
+it, so `report` starts one that compiles: `python -m smml.kernels.resources [NAME…] [90…]` prints a JSON line a build.
 """
 
 import importlib
@@ -89,8 +89,10 @@ class Resources:
     warp_specialised: bool
 
 
-def report(operations: Iterable[str] = OPERATIONS) -> list[Resources]:
-    """Compile every build of the named operations for its targets and read what each takes; about a second a build.
+def report(
+    operations: Iterable[str] = OPERATIONS, targets: Iterable[int] = TARGETS
+) -> list[Resources]:
+    """Compile every build of the named operations and read what each takes; about a second a build and target.
 
     Raises UserError for an unknown operation and where the compiler refuses one.
     """
@@ -101,7 +103,7 @@ def report(operations: Iterable[str] = OPERATIONS) -> list[Resources]:
             f"no kernels named {', '.join(unknown)}; there are: {', '.join(OPERATIONS)}."
         )
     done = subprocess.run(
-        [sys.executable, "-m", "smml.kernels.resources", *names],
+        [sys.executable, "-m", "smml.kernels.resources", *names, *map(str, targets)],
         capture_output=True,
         text=True,
         env=os.environ | {"TRITON_INTERPRET": "0"},
@@ -111,10 +113,12 @@ def report(operations: Iterable[str] = OPERATIONS) -> list[Resources]:
     return [Resources(**json.loads(line)) for line in done.stdout.splitlines()]
 
 
-def compile_builds(builds: Iterable[Build]) -> Iterator[Resources]:
-    """Compile each build for each of its targets, in this process, which must not interpret."""
+def compile_builds(
+    builds: Iterable[Build], targets: Iterable[int] = TARGETS
+) -> Iterator[Resources]:
+    """Compile each build for those `targets` that are among its own, in this process, which must not interpret."""
     for build in builds:
-        for target in build.targets:
+        for target in set(targets).intersection(build.targets):
             yield _compile(build, target)
 
 
@@ -183,14 +187,15 @@ def _ptxas(ptx: str, target: int) -> tuple[int, int]:
     return used, sum(map(int, spills))
 
 
-def main(names: list[str]) -> int:
-    """Print one JSON line a build of the named operations, of all without a name; returns the exit code."""
+def main(arguments: list[str]) -> int:
+    """Print one JSON line a build of the operations and targets (80, 90, 100) named, of all where none is."""
     if INTERPRETED:
-        command = [sys.executable, "-m", "smml.kernels.resources", *names]
+        command = [sys.executable, "-m", "smml.kernels.resources", *arguments]
         return subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "0"}).returncode
-    for name in names or OPERATIONS:
+    targets = [int(argument) for argument in arguments if argument.isdigit()]
+    for name in [a for a in arguments if not a.isdigit()] or OPERATIONS:
         module = importlib.import_module(f"smml.kernels.{name}")
-        for resources in compile_builds(module.builds()):
+        for resources in compile_builds(module.builds(), targets or TARGETS):
             print(json.dumps(asdict(resources)), flush=True)
     return 0
 
