@@ -19,6 +19,7 @@ FLOORS = [
     {"plot", "plot_timeline", "doctor"},
     {"llama"},
     {"kernels"},
+    {"parallel"},
     {"train"},
     {"cost"},
     {"profiling"},

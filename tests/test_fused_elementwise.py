@@ -1,6 +1,8 @@
 """The bench of the fused row kernels: each beside a copy of its bytes, forward and backward, once all peers agree."""
 
+import importlib.util
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -39,7 +41,7 @@ def test_peers_that_differ_are_not_timed(make, shape):
     setting = made_setting()
     case = make(setting, shape)
     assert set(bench._forward_calls(setting, case)) == {KERNEL, "torch"}
-    gradients = bench._backward_call(setting, case, case.functions[KERNEL])[0]()
+    gradients = bench._backward_call(setting, case, case.functions[KERNEL])()
     assert len(gradients) == case.differentiable
 
     def doubled(*operands: torch.Tensor) -> object:
@@ -50,3 +52,20 @@ def test_peers_that_differ_are_not_timed(make, shape):
     for calls in (bench._forward_calls, bench._backward_calls):
         with pytest.raises(UserError, match="wrong differs from torch by"):
             calls(setting, wrong)
+
+
+def test_on_a_gpu_without_liger_the_others_are_left(monkeypatch):
+    find = importlib.util.find_spec
+
+    def without(name: str, *rest: object) -> object:
+        if name == "liger_kernel":
+            return None
+        if name.startswith("liger_kernel."):
+            raise ModuleNotFoundError(name)  # as find_spec does where the package is not there
+        return find(name, *rest)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without)
+    peers = bench._peers(
+        SimpleNamespace(device="cuda"), swiglu.swiglu, swiglu.reference, ("swiglu", "Any")
+    )
+    assert set(peers) == {KERNEL, "torch", "compiled"}

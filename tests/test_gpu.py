@@ -85,6 +85,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch, *cards: Card, missing: tuple[str, ...]
         ),
         "nvmlDeviceGetCudaComputeCapability": lambda card: card.capability,
         "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(total=card.memory),
+        "nvmlDeviceGetPowerUsage": lambda card: 123_456,
         "nvmlDeviceGetEnforcedPowerLimit": lambda card: card.limit,
         "nvmlDeviceGetNumGpuCores": lambda card: card.cores,
         "nvmlDeviceGetClockInfo": lambda card, clock: (
@@ -107,7 +108,7 @@ def test_h200(monkeypatch, tmp_path):
     assert found.gpus == (
         Gpu(
             index=0, name="NVIDIA H200", memory_bytes=143771 * MIB, compute_capability="9.0", multiprocessors=132,
-            power_limit_watts=700.0, sm_clock_hz=345e6, sm_clock_max_hz=1.98e9, memory_clock_hz=3.201e9,
+            power_watts=123.456, power_limit_watts=700.0, sm_clock_hz=345e6, sm_clock_max_hz=1.98e9, memory_clock_hz=3.201e9,
             pcie_generation=5, pcie_lanes=16, nvlinks=18,
         ),
     )  # fmt: skip
@@ -115,6 +116,7 @@ def test_h200(monkeypatch, tmp_path):
 
 def test_gpu_in_a_vm_that_reports_little(monkeypatch, tmp_path):
     silent = (
+        "nvmlDeviceGetPowerUsage",
         "nvmlDeviceGetEnforcedPowerLimit",
         "nvmlDeviceGetNumGpuCores",
         "nvmlDeviceGetClockInfo",

@@ -8,6 +8,7 @@ from torch.library import opcheck
 from smml.errors import UserError
 from smml.kernels import decode_attention as module
 from smml.kernels.decode_attention import decode_attention, decode_attention_contiguous
+from smml.kernels.tuning import autotune
 from smml.kernels.waves import splits_for
 from smml.llama.config import CONFIGS
 from smml.llama.kv_cache import StaticCache
@@ -209,3 +210,13 @@ def test_counts_are_those_of_the_cache():
     assert work.flops == 4 * 1024 * 32 * 128
     assert work.bytes_read == 2 * 1024 * 8 * 128 * 2 + 2 * 32 * 128 * 2
     assert work.bytes_written == 2 * 32 * 128 * 2
+
+
+def test_short_and_long_caches_are_tuned_apart(monkeypatch):
+    tuners = [autotune(module.CONFIGS, key=["head_dim"])(module._split) for _ in range(2)]
+    monkeypatch.setattr(module, "_tuned", tuners)
+    monkeypatch.setattr(module, "LONG", 64)
+    for tokens, tuned in ((10, [1, 0]), (63, [1, 0]), (64, [1, 1])):
+        keys, values = (normal(1, 1, tokens, 16, seed=i) for i in (1, 2))
+        decode_attention_contiguous(normal(1, 1, 16), keys, values)
+        assert [len(tuner.cache) for tuner in tuners] == tuned

@@ -282,3 +282,11 @@ def test_bytes_grow_with_the_sequence_and_not_with_its_square():
     assert package.extra_bytes(**extra, fused=False) == 1000 * package.extra_bytes(
         **extra, fused=True
     )
+
+
+def test_short_and_long_sequences_are_tuned_apart(monkeypatch):
+    monkeypatch.setattr(tiles, "LONG", 40)
+    for tokens in (8, 39, 40, 50):
+        assert_right(*inputs(queries=tokens, keys=tokens), causal=True)
+    assert forwards._tuned.cache_info().currsize == 2
+    assert backwards._tuned.cache_info().currsize == 2

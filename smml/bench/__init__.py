@@ -5,6 +5,7 @@ from itertools import chain
 from smml.bench import (
     attention,
     ceilings,
+    collectives,
     cross_entropy,
     decode_attention,
     elementwise,
@@ -40,6 +41,7 @@ BENCHES = {
     "loading": loading.run,
     "train-step": train_step.run,
     "batching": llama_batching.run,
+    "collectives": collectives.run,
     "runner": runner.run,
 }
 # `smml bench all` measures the machine; the runner's own cost takes minutes and says nothing about it.
@@ -66,6 +68,7 @@ __all__ = [
     "Setting",
     "attention",
     "ceilings",
+    "collectives",
     "cross_entropy",
     "decode_attention",
     "elementwise",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from smml.bench.cuda_graph import captured
+from smml.bench.cuda_graph import captured, captured_after
 from smml.bench.peers import KERNEL, side_by_side
 from smml.bench.setting import Setting
 from smml.errors import UserError
@@ -59,8 +59,10 @@ def run(setting: Setting) -> Iterator[Record]:
         (_rope, HEADS),
         (_swiglu, FEED_FORWARD),
     ):
-        for shape in shapes[setting.device]:
+        for index, shape in enumerate(shapes[setting.device]):
             case = make(setting, shape)
+            if index:  # a shape takes the compiler seconds, and one says how its code compares
+                case.functions.pop("compiled", None)
             yield from _compare(setting, case, "forward", _forward_calls(setting, case), case.work)
             calls = _backward_calls(setting, case)
             yield from _compare(setting, case, "backward", calls, case.backward_work)
@@ -114,17 +116,12 @@ def _forward_calls(setting: Setting, case: Case) -> dict[str, Callable[[], objec
 def _backward_calls(setting: Setting, case: Case) -> dict[str, Callable[[], object]]:
     """Peer → call that takes the operands' gradients, captured as a graph; raises UserError where two peers differ."""
     found = {peer: _backward_call(setting, case, f) for peer, f in case.functions.items()}
-    _agree(setting, f"{case.name} backward", {peer: call() for peer, (call, _) in found.items()})
-    return {peer: replay for peer, (_, replay) in found.items()}
+    _agree(setting, f"{case.name} backward", {peer: call() for peer, call in found.items()})
+    return found
 
 
-def _backward_call(
-    setting: Setting, case: Case, function: Function
-) -> tuple[Callable[[], object], Callable[[], object]]:
-    """A backward pass that can be repeated, as a call that returns the gradients and as one to be timed.
-
-    Autograd runs a backward pass on the stream of its forward pass: for it to be captured, both are on one stream.
-    """
+def _backward_call(setting: Setting, case: Case, function: Function) -> Callable[[], object]:
+    """A backward pass that can be repeated, and returns the gradients."""
     import torch
     from torch._functorch import config
 
@@ -139,25 +136,7 @@ def _backward_call(
         grads = [_normal(setting, *y.shape, seed=10 + i) for i, y in enumerate(outputs)]
         return lambda: torch.autograd.grad(outputs, wanted, grads, retain_graph=True)
 
-    if not setting.device.startswith("cuda"):
-        call = prepared()
-        return call, call
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        call = prepared()
-        for _ in range(3):  # compiles and allocates, which a capture may not
-            call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        gradients = call()
-
-    def replayed() -> object:
-        graph.replay()
-        return gradients
-
-    return replayed, graph.replay
+    return captured_after(prepared, setting.device)
 
 
 def _agree(setting: Setting, name: str, results: dict[str, Any]) -> None:
@@ -190,10 +169,12 @@ def _peers(
     found = {KERNEL: ours, "torch": reference}
     if setting.device.startswith("cuda"):  # on a CPU, compiling takes longer than all the rest
         found["compiled"] = torch.compile(reference, dynamic=False)
-        if liger and importlib.util.find_spec(f"liger_kernel.ops.{liger[0]}"):
-            module = importlib.import_module(f"liger_kernel.ops.{liger[0]}")
-            if hasattr(module, liger[1]):  # older versions lack some
-                apply = getattr(module, liger[1]).apply
+        # The package first: asked for a module of a package that is not there, find_spec raises.
+        if liger and importlib.util.find_spec("liger_kernel"):
+            module = f"liger_kernel.ops.{liger[0]}"
+            found_module = importlib.util.find_spec(module) and importlib.import_module(module)
+            if hasattr(found_module, liger[1]):  # older versions lack some
+                apply = getattr(found_module, liger[1]).apply
                 found["liger"] = lambda *operands: apply(*operands, *extra)
     return found
 

@@ -25,7 +25,7 @@ DTYPE = "float8_e4m3fn"
 OWN = "scaled_mm"
 BUDGET_S = {"cpu": 0.05, "cuda": 0.2}  # for each call
 # Two ways to add may differ by a rounding of the result to bfloat16; the unit's own sums by some more.
-TOLERANCE = {"float32": 2**-7, "fast": 2e-2}
+TOLERANCE = {"float32": 2**-7, "fast": 4e-2}
 
 
 def run(setting: Setting) -> Iterator[Record]:

@@ -50,6 +50,7 @@ def side_by_side(
         target_spread=0.0,
         flush_bytes=2 * cache_bytes(setting.machine) if flush else 0,
     )
+    environment = detect(refresh=True).environment()  # clocks and load of this moment
     roof, physical = setting.roof(dtype), setting.physical_roof(dtype)
     predicted = roof.predict(work)
     inputs = {"dtype": dtype, "profile": setting.profile.name} | inputs
@@ -69,14 +70,15 @@ def side_by_side(
             inputs=inputs | {"bound": predicted.bound, "peer": peer},
             flops=work.flops,
             bytes=work.bytes,
-            environment=detect(refresh=True).environment(),
+            environment=environment,
         )
     for peer in calls:
         if peer != ours:
             pairs = zip(timings[peer].samples_s, timings[ours].samples_s, strict=True)
             ratios = Timing(tuple(theirs / mine for theirs, mine in pairs))
             spread = (ratios.p20, ratios.p50, ratios.p80)
-            yield _ratio(setting, f"{name}/{ours}-to-{peer}/{dtype}", spread, ratios.n, inputs)
+            ratio = f"{name}/{ours}-to-{peer}/{dtype}"
+            yield _ratio(setting, ratio, spread, ratios.n, inputs, environment)
 
 
 def geometric_mean(setting: Setting, name: str, ratios: Iterable[Record]) -> Record:
@@ -91,7 +93,8 @@ def geometric_mean(setting: Setting, name: str, ratios: Iterable[Record]) -> Rec
     inputs: dict[str, Any] = {"over": [r.name for r in found]}
     if any(r.inputs.get("interpreted") for r in found):
         inputs["interpreted"] = True
-    return _ratio(setting, name, (p20, p50, p80), sum(r.n for r in found), inputs)
+    environment = detect(refresh=True).environment()
+    return _ratio(setting, name, (p20, p50, p80), sum(r.n for r in found), inputs, environment)
 
 
 def _ratio(
@@ -100,6 +103,7 @@ def _ratio(
     spread: tuple[float, float, float],
     n: int,
     inputs: dict[str, Any],
+    environment: dict[str, object],
 ) -> Record:
     """A record of a ratio whose p20, p50 and p80 are `spread`."""
     return Record(
@@ -112,7 +116,7 @@ def _ratio(
         n=n,
         inputs=inputs,
         machine=setting.machine_id,
-        environment=detect(refresh=True).environment(),
+        environment=environment,
         commit=git_commit(),
         date=datetime.now(UTC).replace(microsecond=0),
         source=setting.source,

@@ -120,6 +120,7 @@ def _gpu(handle: Any, index: int) -> Gpu:
     capability = _ask(pynvml.nvmlDeviceGetCudaComputeCapability, handle)
     capability = f"{capability[0]}.{capability[1]}" if capability else None
     memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    milliwatts = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
     limit_milliwatts = _ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
     lanes = _ask(pynvml.nvmlDeviceGetNumGpuCores, handle)
     return Gpu(
@@ -128,6 +129,7 @@ def _gpu(handle: Any, index: int) -> Gpu:
         memory_bytes=memory.total if memory else None,
         compute_capability=capability,
         multiprocessors=lanes // LANES[capability] if lanes and capability in LANES else None,
+        power_watts=milliwatts / 1e3 if milliwatts else None,
         power_limit_watts=limit_milliwatts / 1e3 if limit_milliwatts else None,
         sm_clock_hz=_hertz(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
         sm_clock_max_hz=_hertz(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_SM),

@@ -49,6 +49,8 @@ class Gpu(_Frozen):
     memory_bytes: int | None = None
     compute_capability: str | None = None
     multiprocessors: int | None = None
+    power_watts: float | None = None
+    """Drawn when it was read; the driver's mean over up to a second."""
     power_limit_watts: float | None = None
     sm_clock_hz: float | None = None
     sm_clock_max_hz: float | None = None
@@ -193,6 +195,7 @@ class Machine(_Frozen):
         return {
             **self.software.model_dump(),
             "governor": self.cpu.governor,
+            "power_watts": [gpu.power_watts for gpu in self.gpus],
             "power_limit_watts": [gpu.power_limit_watts for gpu in self.gpus],
             "sm_clock_hz": [gpu.sm_clock_hz for gpu in self.gpus],
             "memory_clock_hz": [gpu.memory_clock_hz for gpu in self.gpus],

@@ -29,16 +29,15 @@ LARGEST_GROUP = 64  # query heads of one key-value head: the rows of a tile
 GRANULE = 128  # splits start at multiples of this many tokens; every BLOCK_N divides it
 PROGRAMS_PER_PROCESSOR = 2  # that their shared memory leaves room for
 MOST_SPLITS = 128
+LONG = 4096  # tokens that a cache can hold from which tiles are tuned anew
 
-
-# A page of 16 tokens is found through the table before it is read: one stage more. 8 warps carry float32.
+# A page of 16 tokens is found before it is read: one stage more. 8 warps carry float32; of its widest heads, 16 fit.
 CONFIGS = [
     triton.Config({"BLOCK_N": block}, num_warps=warps, num_stages=stages)
-    for block, warps, stages in ((64, 4, 3), (64, 4, 5), (64, 8, 4), (128, 8, 3))
+    for block, warps, stages in ((64, 4, 3), (64, 4, 5), (64, 8, 4), (128, 8, 3), (16, 8, 2))
 ]
 
 
-@autotune(CONFIGS, key=["head_dim", "GROUP", "PAGE"])
 @triton.jit
 def _split(
     q_ptr, k_ptr, v_ptr, table_ptr, lengths_ptr, acc_ptr, stats_ptr,
@@ -48,9 +47,11 @@ def _split(
     ROWS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     split, kv_head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    # A length that the table cannot hold makes no split; `_merge` gives it NaN.
-    length = tl.load(lengths_ptr + batch)
-    length = tl.where((length >= 0) & (length <= capacity), length, 0)
+    length = capacity
+    if lengths_ptr is not None:
+        # A length that the table cannot hold makes no split; `_merge` gives it NaN.
+        length = tl.load(lengths_ptr + batch)
+        length = tl.where((length >= 0) & (length <= capacity), length, 0)
     share = tl.cdiv(tl.cdiv(length, splits), GRANULE) * GRANULE
     start = split * share
     end = tl.minimum(start + share, length)
@@ -105,6 +106,9 @@ def _split(
     tl.store(stats_ptr + place * 2 + 1, total, mask=row < GROUP)
 
 
+_tuned = [autotune(CONFIGS, key=["head_dim", "GROUP", "PAGE"])(_split) for _ in range(2)]
+
+
 @triton.jit
 def _merge(
     acc_ptr, stats_ptr, lengths_ptr, out_ptr, heads, head_dim, capacity, splits,
@@ -112,9 +116,11 @@ def _merge(
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)  # batch · H + head
     d, every = tl.arange(0, BLOCK_D), tl.arange(0, SPLITS)
-    length = tl.load(lengths_ptr + row // heads)
-    wrong = (length < 0) | (length > capacity)
-    length = tl.where(wrong, 0, length)
+    length, wrong = capacity, False
+    if lengths_ptr is not None:
+        length = tl.load(lengths_ptr + row // heads)
+        wrong = (length < 0) | (length > capacity)
+        length = tl.where(wrong, 0, length)
     share = tl.cdiv(tl.cdiv(length, splits), GRANULE) * GRANULE
     made = tl.cdiv(length, tl.maximum(share, 1))  # splits that were written
     stats_ptr += row * splits * 2
@@ -163,11 +169,8 @@ def decode_attention_contiguous(
     """
     if keys.dim() != 4 or values.dim() != 4:
         raise UserError(
-            f"{OP}: keys and values have shapes {list(keys.shape)} and {list(values.shape)}; "
-            "they must be [B, K, S, d]."
+            f"{OP}: keys and values have shapes {list(keys.shape)} and {list(values.shape)}; must be [B, K, S, d]."
         )
-    if lengths is None:
-        lengths = torch.full((q.shape[0],), keys.shape[2], dtype=torch.int32, device=q.device)
     # A sequence as its own page of S slots.
     keys, values = keys.transpose(1, 2), values.transpose(1, 2)
     _check(q, keys, values, lengths)
@@ -178,17 +181,17 @@ def decode_attention_contiguous(
     return _decode_attention(q, keys, values, lengths, None)
 
 
-def _check(q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
+def _check(q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None) -> None:
     operands.check(OP, q=q, keys=keys, values=values)
     operands.shape(OP, "q", q, ("B", "H", "d"))
     operands.shape(OP, "keys", keys, ("pages", "page_size", "K", q.shape[2]))
     operands.shape(OP, "values", values, tuple(keys.shape))
-    _integers(q, "lengths", lengths, (q.shape[0],))
+    if lengths is not None:
+        _integers(q, "lengths", lengths, (q.shape[0],))
     heads, kv_heads, head_dim = q.shape[1], keys.shape[2], q.shape[2]
     if kv_heads == 0 or heads % kv_heads or heads // kv_heads > LARGEST_GROUP:
         raise UserError(
-            f"{OP}: {heads} query heads and {kv_heads} key-value heads; the first must be 1…{LARGEST_GROUP} times "
-            "the second."
+            f"{OP}: {heads} query heads and {kv_heads} key-value heads: must be 1…{LARGEST_GROUP} times as many."
         )
     if not 1 <= head_dim <= WIDEST_HEAD:
         raise UserError(f"{OP}: heads of {head_dim} elements; 1…{WIDEST_HEAD} are allowed.")
@@ -205,16 +208,16 @@ def _integers(q: Tensor, name: str, tensor: Tensor, shape: tuple[int | str, ...]
 
 @torch.library.custom_op("smml::decode_attention", mutates_args=())
 def _decode_attention(
-    q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, block_table: Tensor | None
+    q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None, block_table: Tensor | None
 ) -> Tensor:
     batch, heads, head_dim = q.shape
     pages, page_size, kv_heads, _ = keys.shape
-    out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     if not out.numel():
         return out
     q, keys, values = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, keys, values))
-    lengths = lengths.contiguous()
-    table = lengths[:, None] if block_table is None else block_table
+    lengths = None if lengths is None else lengths.contiguous()
+    table = q if block_table is None else block_table  # any pointer, where none is followed
     table = table if table.stride(-1) == 1 else table.contiguous()
     capacity = page_size if block_table is None else table.shape[1] * page_size
     # How long each sequence is now, the GPU alone knows: one that is short fills fewer splits.
@@ -224,7 +227,7 @@ def _decode_attention(
     stats = torch.empty(batch, heads, splits, 2, dtype=torch.float32, device=q.device)
     group, block_d = heads // kv_heads, max(triton.next_power_of_2(head_dim), 16)
     with operands.on(q):
-        _split[(splits, kv_heads, batch)](
+        _tuned[capacity >= LONG][(splits, kv_heads, batch)](
             q, keys, values, table, lengths, acc, stats,
             *q.stride()[:2], *keys.stride()[:3], *values.stride()[:3], table.stride(0),
             kv_heads, head_dim, pages, capacity, splits, math.log2(math.e) / math.sqrt(head_dim),
@@ -240,7 +243,7 @@ def _decode_attention(
 
 @_decode_attention.register_fake
 def _(
-    q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, block_table: Tensor | None
+    q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None, block_table: Tensor | None
 ) -> Tensor:
     return torch.empty(q.shape, dtype=q.dtype, device=q.device)
 
@@ -275,19 +278,20 @@ def work(lengths: Sequence[int], heads: int, kv_heads: int, head_dim: int, items
 
 def builds() -> list[Build]:
     """What is compiled without a GPU: pages of 16 and 128 tokens, a contiguous cache, and the merge."""
-    kernel = _split.fn
     found = []
     for page, dtype in ((16, "bf16"), (128, "bf16"), (0, "bf16"), (0, "fp32")):
         pointers = dict.fromkeys(("q_ptr", "k_ptr", "v_ptr"), f"*{dtype}")
         pointers |= {"table_ptr": "*i32", "lengths_ptr": "*i32"}
         pointers |= {"acc_ptr": "*fp32", "stats_ptr": "*fp32", "scale_log2": "fp32"}
-        constants = {"GROUP": 4, "PAGE": page, "GRANULE": GRANULE, "ROWS": 16, "BLOCK_D": 128}
-        constants["BLOCK_N"] = 64
-        signature = {name: pointers.get(name, "i32") for name in kernel.arg_names}
+        constants = {"GROUP": 4, "PAGE": page, "GRANULE": GRANULE, "ROWS": 16}
+        widest = {"BLOCK_D": WIDEST_HEAD, "BLOCK_N": 16}  # in float32, what fits
+        constants |= widest if dtype == "fp32" else {"BLOCK_D": 128, "BLOCK_N": 64}
+        signature = {name: pointers.get(name, "i32") for name in _split.arg_names}
         name = f"decode_attention/{'contiguous' if page == 0 else f'page-{page}'}/{dtype}"
         odd = ("table_batch", "kv_heads", "pages", "splits")
-        warps, stages = (8, 3) if dtype == "fp32" else (4, 5 if page == 16 else 3)
-        found.append(Build(name, kernel, signature, constants, warps, stages, odd=odd))
+        warps, stages = (8, 2) if dtype == "fp32" else (4, 5 if page == 16 else 3)
+        constants |= {} if page else {"lengths_ptr": None}
+        found.append(Build(name, _split, signature, constants, warps, stages, odd=odd))
     pointers = dict.fromkeys(("acc_ptr", "stats_ptr"), "*fp32")
     pointers |= {"lengths_ptr": "*i32", "out_ptr": "*bf16"}
     signature = {name: pointers.get(name, "i32") for name in _merge.arg_names}

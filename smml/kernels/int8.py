@@ -141,7 +141,7 @@ def _linear(
     is_row = (m < rows)[None, :]
     acc = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
     for start in range(first, last, BLOCK):
-        channel = (start // BLOCK) * outputs.to(tl.int64) + n
+        channel = (start // BLOCK) * tl.cast(outputs, tl.int64) + n
         # Reads BLOCK_N·BLOCK bytes of weights.
         w = tl.load(
             w_ptr + channel[:, None] * HALF + i[None, :], mask=(n < outputs)[:, None], other=0
@@ -152,7 +152,7 @@ def _linear(
         acc = dot(_unpack(w, x0.dtype, 0, B0, F0), x0, acc)
         acc = dot(_unpack(w, x0.dtype, 1, B1, F1), x1, acc)
     acc *= tl.load(scale_ptr + n, mask=n < outputs, other=0.0)[:, None]
-    place = (split * rows.to(tl.int64) + m)[:, None] * outputs + n[None, :]
+    place = (split * tl.cast(rows, tl.int64) + m)[:, None] * outputs + n[None, :]
     tl.store(
         out_ptr + place,
         cast(tl.trans(acc), out_ptr.dtype.element_ty),
@@ -211,8 +211,10 @@ def launch(
     `block` names the kernel's columns of a block.
     """
     outputs, inner = words.shape[1], x.shape[-1]
-    out = torch.zeros((*x.shape[:-1], outputs), dtype=x.dtype, device=x.device)
-    if out.numel() and inner:
+    out = torch.empty((*x.shape[:-1], outputs), dtype=x.dtype, device=x.device)
+    if not inner:
+        return out.zero_()
+    if out.numel():
         flat = operands.rows(x)  # [M, K]
         rows = flat.shape[0]
         block_m = 16 if rows <= FEW_ROWS else 64 if rows <= 64 else tallest
@@ -264,13 +266,15 @@ def builds() -> list[Build]:
     found = [split_sum.build()]
     for name, dtype, blocks, warps, stages in (
         ("few/bf16", "bf16", (16, BLOCK_N), 4, 4),
-        ("few/fp16", "fp16", (16, BLOCK_N), 4, 4),
+        ("few/1/fp16", "fp16", (16, BLOCK_N), 4, 4),
         ("many/bf16", "bf16", (128, 128), 8, 3),
     ):
         out = "*fp32" if name.startswith("few") else f"*{dtype}"
         pointers = {"x_ptr": f"*{dtype}", "w_ptr": "*i16", "scale_ptr": "*fp32", "out_ptr": out}
         signature = {argument: pointers.get(argument, "i32") for argument in _linear.arg_names}
         constants = {"BLOCK": BLOCK, "BLOCK_M": blocks[0], "BLOCK_N": blocks[1]}
+        if "/1/" in name:  # an argument that is 1 is a constant in a compiled kernel
+            constants["rows"] = 1
         found.append(
             Build(f"int8/{name}", _linear, signature, constants, warps, stages, odd=("rows",))
         )

@@ -22,7 +22,9 @@ def _sum(parts_ptr, out_ptr, elements, splits, BLOCK: tl.constexpr):
     total = tl.zeros([BLOCK], tl.float32)
     # Reads `splits` numbers an element, which lie in the L2 cache, and writes one.
     for split in range(splits):
-        total += tl.load(parts_ptr + split * elements.to(tl.int64) + place, mask=inside, other=0.0)
+        total += tl.load(
+            parts_ptr + tl.cast(elements, tl.int64) * split + place, mask=inside, other=0.0
+        )
     tl.store(out_ptr + place, cast(total, out_ptr.dtype.element_ty), mask=inside)
 
 

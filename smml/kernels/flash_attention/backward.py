@@ -200,7 +200,7 @@ def dk_dv_configs(block_d: int, itemsize: int) -> list[triton.Config]:
 
 
 @functools.cache
-def _tuned(block_d: int, itemsize: int) -> tuple[triton.runtime.Autotuner, ...]:
+def _tuned(block_d: int, itemsize: int, long: bool) -> tuple[triton.runtime.Autotuner, ...]:
     key = ["HEAD_DIM", "CAUSAL", "TMA"]
     return (
         tuning.autotune(dq_configs(block_d, itemsize), key=key)(_dq),
@@ -227,7 +227,7 @@ def backward(
     q, k, v, do = (tiles.contiguous_heads(x) for x in (q, k, v, do))
     delta = torch.empty_like(lse)
     block_d, tma = tiles.padded(head_dim), tiles.bulk_copies(q, k, v, do)
-    dq_kernel, dk_dv_kernel = _tuned(block_d, q.itemsize)
+    dq_kernel, dk_dv_kernel = _tuned(block_d, q.itemsize, queries >= tiles.LONG)
     shared = {
         **tiles.strides("q", q),
         **tiles.strides("k", k),

@@ -171,7 +171,7 @@ def configs(block_d: int, itemsize: int) -> list[triton.Config]:
 
 
 @functools.cache
-def _tuned(block_d: int, itemsize: int) -> triton.runtime.Autotuner:
+def _tuned(block_d: int, itemsize: int, long: bool) -> triton.runtime.Autotuner:
     return tuning.autotune(configs(block_d, itemsize), key=["HEAD_DIM", "CAUSAL", "TMA"])(_forward)
 
 
@@ -188,7 +188,9 @@ def forward(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tens
     q, k, v = (tiles.contiguous_heads(x) for x in (q, k, v))
     block_d, tma = tiles.padded(head_dim), tiles.bulk_copies(q, k, v)
     with operands.on(q):
-        _tuned(block_d, q.itemsize)[lambda c: (triton.cdiv(queries, c["M"]) * batch * heads,)](
+        _tuned(block_d, q.itemsize, queries >= tiles.LONG)[
+            lambda c: (triton.cdiv(queries, c["M"]) * batch * heads,)
+        ](
             *(tiles.source(x, tma, block_d) for x in (q, k, v)),
             out,
             lse,

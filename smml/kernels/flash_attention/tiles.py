@@ -19,6 +19,7 @@ from smml.kernels.interpreter import INTERPRETED, dot
 # Heads whose blocks run at the same time: enough that the longest blocks of a causal product all start early, few
 # enough that the keys and values that they share stay in the L2 cache.
 HEADS_TOGETHER = 8
+LONG = 1024  # tokens from which tiles are tuned anew: a short sequence, which fills no GPU, prefers small ones
 
 
 @triton.jit
