@@ -36,6 +36,16 @@ def hang(rank: int) -> None:
     distributed.barrier()
 
 
+def disagree() -> None:
+    import torch
+    from torch import distributed
+
+    if distributed.get_rank() == 0:
+        distributed.recv(torch.zeros(4), 1)
+    else:
+        distributed.all_reduce(torch.zeros(4))
+
+
 def a_tensor() -> object:
     import torch
 

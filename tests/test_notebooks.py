@@ -2,6 +2,7 @@
 
 import ast
 from itertools import pairwise
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -13,6 +14,19 @@ from smml.measure import load_folder
 from smml.measure.record import slug
 
 COURSE = files.find()
+
+
+@pytest.fixture(scope="module")
+def machine_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build folder and ceilings of all notebooks of this file, which share them as in one `make run`."""
+    return tmp_path_factory.mktemp("machine")
+
+
+@pytest.fixture(autouse=True)
+def as_in_one_run(folders: Path, machine_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMML_BUILD", str(machine_folder / "build"))
+    monkeypatch.setenv("SMML_RECORDS", str(machine_folder / "build" / "records"))
+    monkeypatch.setenv("SMML_CACHE", str(machine_folder / "cache"))
 
 
 @pytest.fixture(scope="module")

@@ -75,12 +75,15 @@ def test_a_killed_rank_is_named_not_the_one_that_missed_it(workers):
 
 
 def test_a_hang_ends_in_time_and_says_who_is_missing(workers):
-    with pytest.raises(
-        WorkerError, match="ranks 0 wait in a collective; ranks 1 are not"
-    ) as caught:
+    with pytest.raises(WorkerError, match="ranks 0 wait in barrier; ranks 1 are in no") as caught:
         workers.run("parallel_tasks:hang", rank=1, timeout_s=2)
     assert caught.value.rank == 1
     assert "in hang" in caught.value.details
+
+
+def test_ranks_that_call_different_collectives_are_told_apart(workers):
+    with pytest.raises(WorkerError, match="ranks 0 wait in recv; ranks 1 wait in all_reduce"):
+        workers.run("parallel_tasks:disagree", timeout_s=2)
 
 
 def test_mistakes_that_every_rank_answers_cost_no_start(workers):

@@ -9,6 +9,7 @@ anew. A hang ends at its time limit and names the ranks that did not answer and 
 
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -26,9 +27,8 @@ from smml.parallel.channel import ADDRESS, Channel, Listener, encoded
 START_S = 120.0  # for all ranks to import torch and find each other
 TASK_S = 120.0
 GRACE_S = 1.0  # for the rank that failed first to be heard: its peers may notice before we do
-IN_COLLECTIVE = os.path.join(
-    "torch", "distributed", ""
-)  # in the stack of a rank that waits for others
+# In the stack of a rank that waits for others, and what it waits in.
+WAITING = re.compile(r"(?:distributed_c10d|point_to_point)\.py\", line \d+ in (\w+)")
 LAST_LINES = 30  # of a rank's output in an error message
 
 
@@ -228,12 +228,18 @@ class Workers:
             os.kill(self._pids[rank], signal.SIGUSR1)  # each writes its stacks to its output
         time.sleep(GRACE_S / 2)
         stacks = {rank: _tail(self._whole_output(rank)[before[rank] :]) for rank in missing}
-        waiting = [rank for rank, stack in stacks.items() if IN_COLLECTIVE in stack]
-        elsewhere = [rank for rank in missing if rank not in waiting]
-        where = f"ranks {_names(waiting)} wait in a collective; " if waiting else ""
-        where += f"ranks {_names(elsewhere)} are not in one" if elsewhere else "no rank is missing"
+        waits_in: dict[str, list[int]] = {}
+        elsewhere = []
+        for rank, stack in stacks.items():
+            if found := WAITING.search(stack):
+                waits_in.setdefault(found[1], []).append(rank)
+            else:
+                elsewhere.append(rank)
+        places = [f"ranks {_names(ranks)} wait in {call}" for call, ranks in waits_in.items()]
+        if elsewhere:
+            places.append(f"ranks {_names(elsewhere)} are in no collective")
         return WorkerError(
-            f"ranks {_names(missing)} of {self.ranks} did not answer {what} within {timeout_s:g} s: {where}. "
+            f"ranks {_names(missing)} of {self.ranks} did not answer {what} within {timeout_s:g} s: {'; '.join(places)}. "
             "All were ended: give timeout_s, or look where they stood.",
             (elsewhere or missing)[0],
             "\n".join(f"rank {rank}:\n{stack}" for rank, stack in stacks.items()),
