@@ -127,3 +127,10 @@ def _slowest(step: Callable[[], None]) -> float:
     mine = torch.tensor(time.perf_counter() - start, device=device())
     distributed.all_reduce(mine, distributed.ReduceOp.MAX)
     return mine.item()
+
+
+def leave_one_out() -> None:
+    """A step that does not use one of two layers: the error that says so."""
+    model = DataParallel(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).to(device()))
+    model.module[0](torch.ones(1, 4, device=device())).sum().backward()
+    model.wait()

@@ -1,0 +1,53 @@
+"""Data parallel by hand: one process's loss and gradients, whatever the buckets; only gradients travel."""
+
+import pytest
+
+from smml.parallel.launch import WorkerError, Workers
+
+TASKS = "smml.parallel.data_parallel_tasks"
+SMALL = {
+    "dim": 64,
+    "layers": 2,
+    "heads": 4,
+    "head_dim": 16,
+    "kv_heads": 2,
+    "feed_forward_dim": 128,
+    "vocab_size": 256,
+}
+
+
+@pytest.fixture(scope="module")
+def workers():
+    with Workers(2) as started:
+        yield started
+
+
+@pytest.mark.parametrize(
+    ("bucket_bytes", "micro", "buckets"), [(2**25, 1, 1), (20_000, 1, 12), (1, 2, None)]
+)
+def test_loss_and_every_gradient_are_the_unsharded_models(workers, bucket_bytes, micro, buckets):
+    given = {"batch": 8, "tokens": 32, "bucket_bytes": bucket_bytes, "micro": micro}
+    for proof in workers.run(f"{TASKS}:prove", model=SMALL, **given):
+        assert proof["gradient"] < 1e-5
+        assert proof["loss"] < 1e-6
+        assert proof["reduced"] == proof["expected"], "every gradient once, also of micro-batches"
+        assert buckets in (None, proof["buckets"])
+
+
+def test_a_parameter_that_takes_no_part_is_said_not_waited_for(workers):
+    with pytest.raises(WorkerError, match="of a bucket never came"):
+        workers.run(f"{TASKS}:leave_one_out")
+
+
+def test_a_batch_that_ranks_do_not_divide_is_refused(workers):
+    with pytest.raises(WorkerError, match="a batch of 7 cannot be cut into 2 equal parts"):
+        workers.run(f"{TASKS}:prove", model=SMALL, batch=7, tokens=8)
+
+
+def test_every_kind_of_step_is_timed_in_turns(workers):
+    (found, _) = workers.run(f"{TASKS}:step_seconds", model=SMALL, batch=2, tokens=8, samples=3)
+    assert {name: len(samples) for name, samples in found.items()} == {
+        "without": 3,
+        "smml": 3,
+        "torch": 3,
+    }
