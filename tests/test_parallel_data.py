@@ -2,7 +2,10 @@
 
 import pytest
 
+from smml.bench import data_parallel as bench
+from smml.errors import UserError
 from smml.parallel.launch import WorkerError, Workers
+from smml.parallel.links import Link
 
 TASKS = "smml.parallel.data_parallel_tasks"
 SMALL = {
@@ -47,7 +50,33 @@ def test_a_batch_that_ranks_do_not_divide_is_refused(workers):
 def test_every_kind_of_step_is_timed_in_turns(workers):
     (found, _) = workers.run(f"{TASKS}:step_seconds", model=SMALL, batch=2, tokens=8, samples=3)
     assert {name: len(samples) for name, samples in found.items()} == {
-        "without": 3,
+        "alone": 3,
         "smml": 3,
         "torch": 3,
     }
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The bench at sizes of a test."""
+    for name, value in (("MODEL", SMALL), ("BATCH", 2), ("TOKENS", 8)):
+        monkeypatch.setattr(bench, name, value)
+    return bench
+
+
+def test_records_say_tokens_a_second_and_the_ratio_to_torch(workers, setting, small):
+    timings = small.seconds(workers)
+    predicted = small.predicted_s(workers, timings["alone"], Link(1e-3, 1e-9))
+    ours, torchs, ratio = small.records(setting, workers, timings, predicted)
+    assert ours.value == pytest.approx(2 * 2 * 8 / timings["smml"].p50)
+    assert ours.predicted == torchs.predicted == pytest.approx(2 * 2 * 8 / predicted)
+    assert ours.bytes == small.gradient_bytes(), "two ranks send 2(p − 1)/p = 1 of them"
+    assert ratio.name == "data-parallel/ranks-2/micro-1/smml-to-torch"
+    scaling = small.scaling(setting, 2, timings["alone"], timings["smml"])
+    assert scaling.value == pytest.approx(2 * timings["alone"].p50 / timings["smml"].p50, rel=0.5)
+
+
+def test_a_strategy_whose_proof_fails_reports_no_speed(workers, small, monkeypatch):
+    monkeypatch.setattr(small, "TOLERANCE", 0.0)
+    with pytest.raises(UserError, match="its speed would mean nothing"):
+        small.prove(workers)

@@ -7,6 +7,7 @@ from smml.bench import (
     ceilings,
     collectives,
     cross_entropy,
+    data_parallel,
     decode_attention,
     elementwise,
     fused_elementwise,
@@ -42,6 +43,7 @@ BENCHES = {
     "train-step": train_step.run,
     "batching": llama_batching.run,
     "collectives": collectives.run,
+    "data-parallel": data_parallel.run,
     "runner": runner.run,
 }
 # `smml bench all` measures the machine; the runner's own cost takes minutes and says nothing about it.
@@ -70,6 +72,7 @@ __all__ = [
     "ceilings",
     "collectives",
     "cross_entropy",
+    "data_parallel",
     "decode_attention",
     "elementwise",
     "fused_elementwise",

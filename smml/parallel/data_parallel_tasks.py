@@ -1,7 +1,8 @@
 """Tasks for workers: data parallel by hand and PyTorch's, held to one process, and timed in turns."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from smml.llama.config import CONFIGS, LlamaConfig
 from smml.llama.model import Llama
 from smml.parallel.collective_tasks import device
 from smml.parallel.data_parallel import BUCKET_BYTES, DataParallel
+
+# A model that sends nothing, data parallel by hand, PyTorch's.
+KINDS = ("alone", "smml", "torch")
 
 
 def prove(
@@ -55,25 +59,31 @@ def prove(
 
 
 def step_seconds(
-    model: dict[str, Any], batch: int, tokens: int, samples: int = 7
+    model: dict[str, Any],
+    batch: int,
+    tokens: int,
+    kinds: Sequence[str] = KINDS,
+    micro: int = 1,
+    samples: int = 7,
 ) -> dict[str, list[float]]:
-    """Seconds of a step (forward, backward, mean of gradients, SGD) of each kind, in turns; the slowest rank's."""
+    """Seconds of a step (forward, backward, mean of gradients, SGD) of each of `kinds`, in turns; the slowest rank's.
+
+    `batch` sequences over all ranks, in `micro` parts one after the other on each.
+    """
     rank, size = distributed.get_rank(), distributed.get_world_size()
-    shape = config(model)
-    part = batch_of(model, batch, tokens).chunk(size)[rank]
-    alone = llama(shape)
-    own, torchs = DataParallel(llama(shape)), DistributedDataParallel(llama(shape))
-    steps = {
-        "without": _step(alone, part, lambda: None),
-        "smml": _step(own, part, own.wait),
-        "torch": _step(torchs, part, lambda: None),
+    parts = batch_of(model, batch, tokens).chunk(size)[rank].chunk(micro)
+    made = {
+        "alone": lambda: llama(config(model)),
+        "smml": lambda: DataParallel(llama(config(model))),
+        "torch": lambda: DistributedDataParallel(llama(config(model))),
     }
+    steps = {kind: _step(made[kind](), parts) for kind in kinds}
     for step in steps.values():
         step()
-    found: dict[str, list[float]] = {name: [] for name in steps}
+    found: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(samples):
-        for name, step in steps.items():
-            found[name].append(_slowest(step))
+        for kind, step in steps.items():
+            found[kind].append(_slowest(step))
     return found
 
 
@@ -106,12 +116,17 @@ def loss_of(model: nn.Module, data: Tensor) -> Tensor:
     return model(data[:, :-1], data[:, 1:])
 
 
-def _step(model: nn.Module, data: Tensor, wait: Callable[[], None]) -> Callable[[], None]:
+def _step(model: nn.Module, parts: Sequence[Tensor]) -> Callable[[], None]:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    without = getattr(model, "no_sync", nullcontext)  # a model alone sends nothing anyway
+    wait = getattr(model, "wait", lambda: None)
 
     def step() -> None:
         optimizer.zero_grad()
-        loss_of(model, data).backward()
+        for part in parts[:-1]:
+            with without():
+                (loss_of(model, part) / len(parts)).backward()
+        (loss_of(model, parts[-1]) / len(parts)).backward()
         wait()
         optimizer.step()
 

@@ -44,14 +44,16 @@ class WorkerError(UserError):
 class Workers:
     """`ranks` processes in one group of torch.distributed on this machine; started by the first `run`.
 
-    The backend is NCCL where every rank has a GPU of its own, else gloo on the CPU, whose threads the ranks share.
+    The backend is NCCL where every rank has a GPU of its own, else gloo on the CPU, whose cores the ranks share:
+    `threads` for each, by default an equal part of them.
     Raises UserError where `ranks` is less than one.
     """
 
-    def __init__(self, ranks: int, *, start_s: float = START_S) -> None:
+    def __init__(self, ranks: int, *, threads: int | None = None, start_s: float = START_S) -> None:
         if ranks < 1:
             raise UserError(f"{ranks} ranks: give at least 1.")
         self.ranks = ranks
+        self.threads = threads
         self.start_s = start_s
         self.folder: Path | None = None
         self._agent: subprocess.Popen[bytes] | None = None
@@ -74,6 +76,11 @@ class Workers:
         import torch
 
         return "nccl" if 0 < self.ranks <= torch.cuda.device_count() else "gloo"
+
+    @property
+    def threads_of_a_rank(self) -> int:
+        """Threads that torch takes on a rank's CPU."""
+        return self.threads or max(1, len(os.sched_getaffinity(0)) // self.ranks)
 
     def run(self, target: str, *, timeout_s: float = TASK_S, **arguments: Any) -> list[Any]:
         """Call `module:function` with `arguments` on every rank; returns what each returned, by rank.
@@ -126,9 +133,8 @@ class Workers:
         root.mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix=time.strftime("%H%M%S-"), dir=root))
         listener = Listener()
-        threads = max(1, len(os.sched_getaffinity(0)) // self.ranks)
         environment = {
-            "OMP_NUM_THREADS": str(threads),
+            "OMP_NUM_THREADS": str(self.threads_of_a_rank),
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
             ADDRESS: listener.address,
             worker.OUTPUT: str(self.folder),
