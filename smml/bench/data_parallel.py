@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from smml.bench import collectives
-from smml.bench.peers import OURS, ratio
+from smml.bench.peers import OURS, ratio_record
 from smml.bench.setting import Setting
 from smml.errors import UserError
 from smml.measure import Record, Timing, record
@@ -118,7 +118,10 @@ def records(
     pairs = zip(timings["torch"].samples_s, timings[OURS].samples_s, strict=True)
     own = Timing(tuple(theirs / mine for theirs, mine in pairs))
     spread = (own.p20, own.p50, own.p80)
-    return [*found, ratio(setting, f"{prefix}/{OURS}-to-torch", spread, own.n, inputs, environment)]
+    return [
+        *found,
+        ratio_record(setting, f"{prefix}/{OURS}-to-torch", spread, own.n, inputs, environment),
+    ]
 
 
 def scaling(setting: Setting, ranks: int, one: Timing, together: Timing) -> Record:
@@ -130,4 +133,4 @@ def scaling(setting: Setting, ranks: int, one: Timing, together: Timing) -> Reco
     inputs |= {"batch": BATCH, "sequence_length": TOKENS}
     spread = (1 / times.p80, 1 / times.p50, 1 / times.p20)
     name, environment = f"data-parallel/ranks-{ranks}-to-1", setting.machine.environment()
-    return ratio(setting, name, spread, times.n, inputs, environment)
+    return ratio_record(setting, name, spread, times.n, inputs, environment)

@@ -78,7 +78,7 @@ def side_by_side(
             ratios = Timing(tuple(theirs / mine for theirs, mine in pairs))
             spread = (ratios.p20, ratios.p50, ratios.p80)
             ratio = f"{name}/{ours}-to-{peer}/{dtype}"
-            yield ratio(setting, ratio, spread, ratios.n, inputs, environment)
+            yield ratio_record(setting, ratio, spread, ratios.n, inputs, environment)
 
 
 def geometric_mean(setting: Setting, name: str, ratios: Iterable[Record]) -> Record:
@@ -94,10 +94,12 @@ def geometric_mean(setting: Setting, name: str, ratios: Iterable[Record]) -> Rec
     if any(r.inputs.get("interpreted") for r in found):
         inputs["interpreted"] = True
     environment = detect(refresh=True).environment()
-    return ratio(setting, name, (p20, p50, p80), sum(r.n for r in found), inputs, environment)
+    return ratio_record(
+        setting, name, (p20, p50, p80), sum(r.n for r in found), inputs, environment
+    )
 
 
-def ratio(
+def ratio_record(
     setting: Setting,
     name: str,
     spread: tuple[float, float, float],
