@@ -117,6 +117,17 @@ def test_a_start_that_fails_says_why(monkeypatch):
     assert "smml.parallel.nothing" in caught.value.details
 
 
+def test_a_start_that_fails_after_a_mistake_leaves_nothing_to_wait_for(workers, monkeypatch):
+    with pytest.raises(UserError, match="has no function"):
+        workers.run("parallel_tasks:nothing")
+    workers.close()
+    monkeypatch.setattr("smml.parallel.launch.worker.__name__", "smml.parallel.nothing")
+    with pytest.raises(WorkerError, match="did not start"):
+        workers.run(SUM)
+    monkeypatch.undo()
+    assert workers.run(SUM) == [1.0, 1.0]
+
+
 def test_no_ranks_are_refused():
     with pytest.raises(UserError, match="0 ranks: give at least 1"):
         Workers(0)

@@ -61,7 +61,6 @@ class Workers:
         self._pids: dict[int, int] = {}
         self._inbox: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
         self._read_from: dict[int, int] = {}
-        self._tasks = 0
         self._all_answered = False
 
     def __enter__(self) -> Self:
@@ -89,19 +88,16 @@ class Workers:
         UserError for a task that does not exist. Unless every rank answered, all are ended then and the next call
         starts new ones.
         """
+        task = {"target": target, "arguments": arguments}
+        encoded(task)  # one that cannot be sent must not reach half of the ranks
+        self._all_answered = False
         try:
             if self._agent is None:
                 self._start()
-            self._tasks += 1
-            self._all_answered = False
             self._read_from = {rank: len(self._whole_output(rank)) for rank in self._channels}
-            task = {"task": self._tasks, "target": target, "arguments": arguments}
-            self._all_answered = True
-            encoded(task)  # a task that cannot be sent must not reach half of the ranks
             for rank in list(self._channels):
                 self._send(rank, task)
-            self._all_answered = False
-            answers = self._collect(self._tasks, target, timeout_s)
+            answers = self._collect(target, timeout_s)
         except BaseException:  # also Ctrl-C
             if not self._all_answered:
                 self.close()
@@ -171,7 +167,7 @@ class Workers:
             rank = hello["rank"]
             self._channels[rank], self._pids[rank] = channel, hello["pid"]
             threading.Thread(target=_listen, args=(rank, channel, self._inbox), daemon=True).start()
-        self._collect(None, "joining the group", deadline - time.monotonic())
+        self._collect("joining the group", deadline - time.monotonic())
 
     def _send(self, rank: int, task: dict[str, Any]) -> None:
         try:
@@ -179,8 +175,8 @@ class Workers:
         except OSError:  # it has ended; `_collect` hears of it and says so
             return
 
-    def _collect(self, task: int | None, what: str, timeout_s: float) -> dict[int, Any]:
-        """Every rank's answer to `task` (None: that it is ready)."""
+    def _collect(self, what: str, timeout_s: float) -> dict[int, Any]:
+        """Every rank's next answer. None is left of an earlier task: unless all answered, the ranks were ended."""
         answers: dict[int, Any] = {}
         deadline = time.monotonic() + timeout_s
         while len(answers) < self.ranks:

@@ -2,11 +2,11 @@
 
 A rank's messages that follow one upon the other, and the bytes in them, give its time: messages · α + bytes · β
 (R. W. Hockney, *The communication challenge for MPP*, 1994). algbw and busbw are those of nccl-tests: payload over
-time, and the same times the share of it that must cross the busiest link, which does not depend on the number of ranks.
+time, and the same times the share of it that must cross the busiest link.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from smml.errors import UserError
@@ -119,11 +119,6 @@ def fit(measured: Iterable[tuple[Sent, float]]) -> Link:
     alone = [float(column.sum() / (column @ column)) for column in rows.T]  # one term, the other 0
     candidates = [Link(alone[0], 0.0), Link(0.0, alone[1])]
     return min(candidates, key=lambda link: sum((link.seconds(s) / t - 1) ** 2 for s, t in points))
-
-
-def fastest(link: Link, ranks: int, payload: float, among: Sequence[str]) -> str:
-    """The collective of `among` that the link does in the least time."""
-    return min(among, key=lambda name: link.seconds(sent(name, ranks, payload)))
 
 
 def switch_bytes(link: Link, ranks: int, small: str, large: str) -> float:

@@ -5,7 +5,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, distributed
 
 
@@ -62,8 +61,3 @@ def _count(x: Tensor) -> None:
         raise ValueError("only contiguous tensors are sent: copy it first.")
     traffic.messages += 1
     traffic.bytes += x.nbytes
-
-
-def empty_like(x: Tensor) -> Tensor:
-    """Contiguous room for a tensor of the shape of `x`."""
-    return torch.empty_like(x, memory_format=torch.contiguous_format)

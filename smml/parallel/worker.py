@@ -41,7 +41,7 @@ def main() -> None:
         try:
             channel.send({"rank": rank} | _answer(task))
         except UserError as error:  # what came back is no data
-            channel.send({"rank": rank} | _failed(task, str(error), mend=True))
+            channel.send({"rank": rank} | _failed(str(error), mend=True))
 
 
 def join(timeout_s: float) -> None:
@@ -67,17 +67,17 @@ def _answer(task: dict[str, Any]) -> dict[str, Any]:
     try:
         value = resolve(task["target"])(**task["arguments"])
     except UserError as error:
-        return _failed(task, str(error), mend=True)
+        return _failed(str(error), mend=True)
     except Exception:  # noqa: BLE001 (whatever a task raises is the notebook's to see)
-        return _failed(task, traceback.format_exc(), mend=False)
+        return _failed(traceback.format_exc(), mend=False)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-    return {"task": task["task"], "value": value}
+    return {"value": value}
 
 
-def _failed(task: dict[str, Any], error: str, *, mend: bool) -> dict[str, Any]:
-    return {"task": task["task"], "error": error, "mend": mend, "at": time.time()}
+def _failed(error: str, *, mend: bool) -> dict[str, Any]:
+    return {"error": error, "mend": mend, "at": time.time()}
 
 
 def resolve(target: str) -> Callable[..., Any]:
