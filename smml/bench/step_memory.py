@@ -1,9 +1,8 @@
 """The most memory that a training step takes: measured from what torch allocates, predicted from the model's shape."""
 
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from smml.llama import counts
 from smml.llama.config import LlamaConfig
@@ -105,7 +104,9 @@ def peak_bytes(step: Callable[[], object], held: int, device: str) -> int:
     import torch
 
     if device == "cpu":
-        with _following() as followed:
+        from smml.measure.live_bytes import LiveBytes
+
+        with LiveBytes() as followed:
             step()
         return held + followed.most
     torch.cuda.synchronize()
@@ -113,44 +114,3 @@ def peak_bytes(step: Callable[[], object], held: int, device: str) -> int:
     step()
     torch.cuda.synchronize()
     return torch.cuda.max_memory_allocated()
-
-
-def _following() -> Any:
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-
-    class Following(TorchDispatchMode):
-        """Bytes of storages that operations made, less those that are gone; `most` at one time."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.now = self.most = 0
-            self.known: set[weakref.ref] = set()
-
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
-        ) -> Any:
-            given = {t.untyped_storage()._cdata for t in _tensors(args, kwargs)}
-            out = func(*args, **(kwargs or {}))
-            for tensor in _tensors(out):
-                storage = tensor.untyped_storage()
-                if storage._cdata not in given and weakref.ref(storage) not in self.known:
-                    self._add(storage)
-            return out
-
-        def _add(self, storage: torch.UntypedStorage) -> None:
-            size = storage.nbytes()
-
-            def gone(reference: weakref.ref) -> None:
-                self.known.discard(reference)
-                self.now -= size
-
-            self.known.add(weakref.ref(storage, gone))
-            self.now += size
-            self.most = max(self.most, self.now)
-
-    def _tensors(*values: Any) -> list[torch.Tensor]:
-        return [t for t in tree_leaves(values) if isinstance(t, torch.Tensor)]
-
-    return Following()

@@ -135,6 +135,21 @@ class Layer(nn.Module):
         return x + self.feed_forward(normed)
 
 
+@torch.no_grad()
+def initialise(
+    weight: Tensor, name: str, config: LlamaConfig, generator: torch.Generator
+) -> Tensor:
+    """Fill the parameter of that name as `Llama.init_weights` says, in place; what is drawn before changes it."""
+    if name.endswith("norm.weight"):
+        return weight.fill_(1.0)
+    if name.endswith("bias"):
+        return weight.zero_()
+    deviation = config.initializer_range
+    if name.endswith(("attention.output.weight", "feed_forward.down.weight")):
+        deviation /= math.sqrt(2 * config.layers)
+    return weight.normal_(0.0, deviation, generator=generator)
+
+
 class Llama(nn.Module):
     """Decoder of `config`; `device="meta"` makes shapes without memory, `ops` swaps in fused kernels.
 
@@ -192,18 +207,8 @@ class Llama(nn.Module):
         does not grow with depth (GPT-2's rule).
         """
         generator = torch.Generator(device=self.embedding.weight.device).manual_seed(seed)
-        deviation = self.config.initializer_range
         for name, parameter in self.named_parameters():
-            if name.endswith("norm.weight"):
-                parameter.fill_(1.0)
-            elif name.endswith("bias"):
-                parameter.zero_()
-            elif name.endswith(("attention.output.weight", "feed_forward.down.weight")):
-                parameter.normal_(
-                    0.0, deviation / math.sqrt(2 * self.config.layers), generator=generator
-                )
-            else:
-                parameter.normal_(0.0, deviation, generator=generator)
+            initialise(parameter, name, self.config, generator)
 
     def forward(
         self,

@@ -1,0 +1,128 @@
+"""The proof of a strategy: it is the unsharded model's step, holds what was predicted, and sends what was counted.
+
+Without one no speed is reported: `demand` stands before every clock (strategy_tasks.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from smml.errors import UserError
+from smml.llama.config import LlamaConfig
+from smml.parallel.collective_tasks import device
+from smml.parallel.strategies import build, kind
+from smml.parallel.strategy import Bytes, adamw
+from smml.parallel.wire import Wire
+
+STEPS = (
+    3  # moments exist from the second on; torch's data parallel orders its buckets in the second
+)
+TOLERANCE = 1e-5  # of loss, of every gradient and of all parameters after the updates: float32, norm over norm
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What one rank found: relative differences to one process, and bytes beside their predictions."""
+
+    loss: float
+    gradient: float
+    worst_gradient: str
+    parameters: float
+    sent: Bytes
+    expected: Bytes
+    held: Bytes
+    predicted: Bytes
+
+    def problems(self) -> list[str]:
+        """What does not hold, in words; empty for a strategy that may be timed."""
+        found = [
+            f"{what} is {off:.1e} off one process's"
+            for what, off in (
+                ("the loss", self.loss),
+                (f"the gradient of {self.worst_gradient}", self.gradient),
+                ("a parameter after its updates", self.parameters),
+            )
+            if not off <= TOLERANCE
+        ]
+        if self.sent != self.expected:
+            found.append(f"it sent {_told(self.sent)}, counted were {_told(self.expected)}")
+        if self.held != self.predicted:
+            found.append(f"it holds {_told(self.held)}, predicted were {_told(self.predicted)}")
+        return found
+
+
+def prove(
+    name: str,
+    config: LlamaConfig,
+    batch: int,
+    tokens: int,
+    options: Mapping[str, Any],
+    seed: int = 0,
+) -> Proof:
+    """STEPS steps of the strategy beside those of one process on the same data; all ranks must call.
+
+    Bytes are those of the last step. Weights start as random as the gradients are to be told apart: the deviation of
+    the config's initializer_range.
+    """
+    strategy, cls = build(name, config, seed, **options), kind(name)
+    one = cls.reference(config, seed, **options).to(device())
+    optimizer = adamw(list(one.parameters()))
+    rank, ranks = strategy.rank, strategy.size
+    for step in range(STEPS):
+        data = batch_of(config, batch, tokens, seed=step)
+        whole = one(data[:, :-1], data[:, 1:])
+        whole.backward()
+        with Wire() as wire:
+            loss = strategy.backward(data)
+        held = strategy.held()
+        theirs = strategy.whole_gradients()
+        wanted = {n: p.grad for n, p in one.named_parameters()}
+        gradients = {n: _off(theirs[n], g) for n, g in wanted.items()}
+        distributed.all_reduce(loss)
+        with wire:
+            strategy.update()
+        optimizer.step()
+        optimizer.zero_grad()
+    updated = strategy.whole_parameters()
+    worst = max(gradients, key=gradients.__getitem__)
+    return Proof(
+        loss=abs(loss.item() / whole.item() - 1),
+        gradient=gradients[worst],
+        worst_gradient=worst,
+        parameters=max(_off(updated[n], p.detach()) for n, p in one.named_parameters()),
+        sent=dict(wire.bytes),
+        expected=cls.sends(config, rank, ranks, batch, tokens, **options),
+        held=held,
+        predicted=cls.holds(config, rank, ranks, **options),
+    )
+
+
+def demand(
+    name: str, config: LlamaConfig, batch: int, tokens: int, options: Mapping[str, Any]
+) -> None:
+    """Raise UserError, on every rank alike, where the proof of any rank fails."""
+    problems = prove(name, config, batch, tokens, options).problems()
+    found: list[list[str]] = [[] for _ in range(distributed.get_world_size())]
+    distributed.all_gather_object(found, problems)
+    for rank, of_rank in enumerate(found):
+        if of_rank:
+            raise UserError(
+                f"{name}: on rank {rank} {'; '.join(of_rank)}. Its speed would mean nothing: mend it before timing it."
+            )
+
+
+def batch_of(config: LlamaConfig, batch: int, tokens: int, seed: int = 0) -> Tensor:
+    """Random token ids [batch, tokens + 1], the same on every rank."""
+    generator = torch.Generator().manual_seed(1 + seed)
+    return torch.randint(config.vocab_size, (batch, tokens + 1), generator=generator).to(device())
+
+
+def _off(found: Tensor, wanted: Tensor) -> float:
+    return ((found - wanted).norm() / wanted.norm()).item()
+
+
+def _told(held: Bytes) -> str:
+    return ", ".join(f"{what} {size:,} bytes" for what, size in held.items()) or "nothing"
