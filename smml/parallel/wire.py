@@ -48,6 +48,7 @@ SILENT = {
     "c10d::barrier",
     "c10d::monitored_barrier_",
     "_c10d_functional::wait_tensor",
+    "_c10d_functional::_wrap_tensor_autograd",
 }
 
 
