@@ -15,22 +15,28 @@ BUCKET_BYTES = 25 * 2**20  # large enough to pay for a message, small enough to 
 
 
 class DataParallel(nn.Module):
-    """`module` on every rank, its parameters and buffers those of rank 0; call `wait` between backward and the optimizer.
+    """`module` on every rank of `group` (None: all), its parameters and buffers those of the first; call `wait` between
+    backward and the optimizer.
 
     Gradients are views into the buckets, so that nothing is copied. Ranks must use the same parameters in every step.
     """
 
-    def __init__(self, module: nn.Module, bucket_bytes: int = BUCKET_BYTES) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        bucket_bytes: int = BUCKET_BYTES,
+        group: distributed.ProcessGroup | None = None,
+    ) -> None:
         super().__init__()
         self.module = module
         self.bytes_reduced = 0
         self._synchronising = True
         with torch.no_grad():
             for tensor in (*module.parameters(), *module.buffers()):
-                distributed.broadcast(tensor, 0)
+                distributed.broadcast(tensor, group=group, group_src=0)
         # Backward reaches the last layers first.
         trained = [p for p in reversed(list(module.parameters())) if p.requires_grad]
-        self.buckets = [Bucket(parameters) for parameters in _grouped(trained, bucket_bytes)]
+        self.buckets = [Bucket(p, group) for p in _grouped(trained, bucket_bytes)]
         for bucket in self.buckets:
             for parameter in bucket.parameters:
                 parameter.register_post_accumulate_grad_hook(self._hook(bucket))
@@ -66,8 +72,10 @@ class DataParallel(nn.Module):
 class Bucket:
     """Gradients of some parameters, side by side in one buffer that is reduced as a whole."""
 
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self.parameters = parameters
+    def __init__(
+        self, parameters: list[nn.Parameter], group: distributed.ProcessGroup | None = None
+    ) -> None:
+        self.parameters, self.group = parameters, group
         first = parameters[0]
         size = sum(p.numel() for p in parameters)
         self.flat = torch.zeros(size, dtype=first.dtype, device=first.device)
@@ -87,8 +95,8 @@ class Bucket:
         self._missing -= 1
         if self._missing:
             return False
-        self.flat /= distributed.get_world_size()  # gloo has sums only
-        self._work = distributed.all_reduce(self.flat, async_op=True)
+        self.flat /= distributed.get_world_size(self.group)  # gloo has sums only
+        self._work = distributed.all_reduce(self.flat, group=self.group, async_op=True)
         return True
 
     def finish(self) -> None:
