@@ -1,5 +1,6 @@
 """Collectives over workers that stay up: times by size, and the link that they fit."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -26,24 +27,30 @@ class Point:
 
 
 def run(setting: Setting) -> Iterator[Record]:
-    """Bus bandwidth of every all-reduce by hand and of torch's, predicted by the links that every second size fits."""
-    with Workers(ranks_here()) as workers:
-        link = fit(workers, sweep(workers, ALGORITHMS, SIZES[::2]))
-        timings = sweep(workers, ALGORITHMS, SIZES[1::2])
-        timings |= sweep(workers, ALGORITHMS[:1], SIZES[1::2], by=TORCH)
-        yield from records(setting, workers, timings, link)
+    """Bus bandwidth of every all-reduce by hand and of torch's at half of the sizes, predicted by the links that the other
+    half fits; on as many ranks as there are cores, and on four.
+    """
+    cores = len(os.sched_getaffinity(0))
+    for ranks in sorted({ranks_here(min(4, max(2, cores))), ranks_here(4)}):
+        with Workers(ranks) as workers:
+            timings = sweep(workers, ALGORITHMS, SIZES)
+            fitted = {p: t for p, t in timings.items() if p.payload in SIZES[::2]}
+            judged = {p: t for p, t in timings.items() if p not in fitted}
+            judged |= sweep(workers, ALGORITHMS[:1], SIZES[1::2], by=TORCH)
+            yield from records(setting, workers, judged, fit(workers, fitted))
 
 
 def sweep(
     workers: Workers, names: Iterable[str], sizes: Iterable[int] = SIZES, by: str = HAND
 ) -> dict[Point, Timing]:
-    """Seconds of every collective at every size; a sample is the slowest rank's."""
-    found = {}
-    for size in sizes:
-        for name in names:
-            by_rank = workers.run(TASK, name=name, payload=size, by=by)
-            found[Point(name, size, by)] = Timing(tuple(by_rank[0]))
-    return found
+    """Seconds of every collective at every size, all in turns; a sample is the slowest rank's."""
+    names, sizes = list(names), list(sizes)
+    found = workers.run(TASK, names=names, payloads=sizes, by=by)[0]
+    return {
+        Point(name, size, by): Timing(tuple(samples))
+        for name, by_size in zip(names, found, strict=True)
+        for size, samples in zip(sizes, by_size, strict=True)
+    }
 
 
 def fit(workers: Workers, timings: Mapping[Point, Timing]) -> dict[str, Link]:

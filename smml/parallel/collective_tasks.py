@@ -33,21 +33,37 @@ def prove(
 
 
 def seconds(
-    name: str, payload: int, by: str = "hand", samples: int = 5, least_s: float = 0.02
-) -> list[float]:
-    """Seconds of one call, `samples` times: after a barrier, the slowest rank's, the mean of enough calls.
+    names: Sequence[str],
+    payloads: Sequence[int],
+    by: str = "hand",
+    samples: int = 5,
+    least_s: float = 0.02,
+) -> list[list[list[float]]]:
+    """Seconds of one call of every collective [name][payload][sample]: after a barrier, the slowest rank's, the mean of
+    enough calls. Rounds go over all of them in turns, so that a machine that slows down slows all alike.
 
-    `payload` is bytes as nccl-tests counts them (see links.py), `by` is hand or torch.
+    A payload is bytes as nccl-tests counts them (see links.py), `by` is hand or torch.
     """
+    call = by_hand if by == "hand" else by_torch
+    made = {(n, p): _operand(n, p) for n in names for p in payloads}
+    times = {
+        key: max(1, min(1000, round(least_s / _timed(lambda key=key, x=x: call(key[0], x, 0), 1))))
+        for key, x in made.items()
+    }
+    found: dict[tuple[str, int], list[float]] = {key: [] for key in made}
+    for _ in range(samples):
+        for key, x in made.items():
+            found[key].append(_timed(lambda key=key, x=x: call(key[0], x, 0), times[key]))
+    return [[found[name, payload] for payload in payloads] for name in names]
+
+
+def _operand(name: str, payload: int) -> Any:
     size = distributed.get_world_size()
     whole = name in ("broadcast", "reduce") or name.startswith("all-reduce")
     x = data(name, max(1, payload // (4 if whole else 4 * size)), 0, torch.float32)
     for tensor in x if isinstance(x, list) else [x]:
         tensor.zero_()  # sums of sums stay small
-    call = by_hand if by == "hand" else by_torch
-    once = _timed(lambda: call(name, x, 0), 1)
-    times = max(1, min(1000, round(least_s / once)))
-    return [_timed(lambda: call(name, x, 0), times) for _ in range(samples)]
+    return x
 
 
 def data(name: str, elements: int, seed: int, dtype: torch.dtype = torch.float64) -> Any:

@@ -94,7 +94,9 @@ def prove(
         worst_gradient=worst,
         parameters=max(_off(updated[n], p.detach()) for n, p in one.named_parameters()),
         sent=dict(wire.bytes),
-        expected=cls.sends(config, rank, ranks, batch, tokens, **options),
+        expected=cls.sends(
+            config, rank, ranks, batch, tokens, **options, **cls.decided(one, rank, ranks)
+        ),
         held=held,
         predicted=cls.holds(config, rank, ranks, **options),
     )

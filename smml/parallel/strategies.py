@@ -11,6 +11,9 @@ if TYPE_CHECKING:  # torch takes seconds to import
 STRATEGIES = {
     "alone": "smml.parallel.alone:Alone",
     "data": "smml.parallel.data_parallel_strategy:DataParallelStrategy",
+    "expert": "smml.parallel.expert_parallel_strategy:ExpertParallelStrategy",
+    "expert-data": "smml.parallel.expert_parallel_strategy:MixtureDataParallel",
+    "expert-alone": "smml.parallel.expert_parallel_strategy:MixtureAlone",
     "torch-data": "smml.parallel.torch_native.data_parallel:TorchDataParallel",
 }
 

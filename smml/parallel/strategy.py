@@ -83,6 +83,11 @@ class Strategy(ABC):
     ) -> Bytes:
         """Payload in bytes by collective (see wire.py) of one backward and update, predicted; none that is 0."""
 
+    @classmethod
+    def decided(cls, one: nn.Module, rank: int, ranks: int) -> dict[str, Any]:
+        """Arguments of `sends` that data decide, found in the unsharded model after its forward; none but for a router."""
+        return {}
+
 
 def adamw(parameters: list[nn.Parameter]) -> torch.optim.AdamW:
     """The optimizer of every strategy, so that they can be held to each other."""
