@@ -10,6 +10,7 @@ import typer
 
 from smml import __version__, paths
 from smml.errors import UserError
+from smml.plan.command_line import plan
 
 app = typer.Typer(
     help="Self-managed machine learning, measured: run the notebooks, measure this machine, compare runs.",
@@ -97,7 +98,8 @@ def bench(
     names: Annotated[
         list[str],
         typer.Argument(
-            help="Which measurements; `all` of the machine, `kernels` for Triton's beside their peers."
+            help="Which measurements; `all` of the machine, `kernels` for Triton's beside their peers, `devices` "
+            "for strategies beside theirs."
         ),
     ],
     profile: Profile = "auto",
@@ -112,15 +114,16 @@ def bench(
     ] = 1,
 ) -> None:
     """Measure on this machine and write one record a quantity."""
-    from smml.bench import BENCHES, OF_KERNELS, OF_THE_MACHINE, Setting
+    from smml.bench import BENCHES, OF_DEVICES, OF_KERNELS, OF_THE_MACHINE, Setting
 
-    if names == ["kernels"]:
-        return _bench_apart(OF_KERNELS, profile, out or paths.records() / "bench")
+    for group, of_group in (("KERNELS", OF_KERNELS), ("DEVICES", OF_DEVICES)):
+        if names == [group.lower()]:
+            return _bench_apart(group, of_group, profile, out or paths.records() / "bench")
     chosen = OF_THE_MACHINE if names == ["all"] else names
     unknown = [name for name in chosen if name not in BENCHES]
     if unknown:
         raise UserError(
-            f"no bench named {', '.join(unknown)}; there are: {', '.join(BENCHES)}, all, kernels."
+            f"no bench named {', '.join(unknown)}; there are: {', '.join(BENCHES)}, all, kernels, devices."
         )
     for name in chosen:
         setting = Setting.here(f"bench/{name}", profile, refresh=refresh, slowdown=inject_slowdown)
@@ -132,19 +135,22 @@ def bench(
     return None
 
 
-def _bench_apart(names: list[str], profile: str, out: Path) -> None:
+def _bench_apart(group: str, names: list[str], profile: str, out: Path) -> None:
     """Each bench in a process of its own, then how each ended and the figures that their records reach."""
-    from smml.bench.figures import judge, table
+    from smml.bench import figures as asked
     from smml.bench.suite import LIMIT_S, run_apart
     from smml.measure import load_folder
 
     outcomes = run_apart(names, ["--profile", profile, "--out", str(out)], LIMIT_S)
-    print(table(judge(load_folder(out))))
+    print(asked.table(asked.judge(load_folder(out), getattr(asked, group))))
     for outcome in outcomes:
         print(f"{outcome.name:14s} {outcome.verdict} after {outcome.seconds:.0f} s")
     failed = [outcome.name for outcome in outcomes if outcome.code != 0]
     print(f"{len(outcomes) - len(failed)} passed, {len(failed)} failed. Records: {out}")
     raise typer.Exit(1 if failed else 0)
+
+
+app.command()(plan)
 
 
 @app.command()
@@ -157,7 +163,7 @@ def figures(
         Path | None, typer.Option(help="Draw reached ÷ asked into this picture (.png, .svg, .pdf).")
     ] = None,
 ) -> None:
-    """Which figures the kernels are to reach and what each machine's records say; nothing is measured."""
+    """Which figures kernels and strategies are to reach and what each machine's records say; nothing is measured."""
     from smml.bench.figures import judge, plot_reached, table
     from smml.measure import load_folder
 

@@ -1,5 +1,6 @@
 """Shared by all tests: nothing is written into the checkout or the user's cache; skips name what enables them."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -27,25 +28,32 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "gpu: needs an NVIDIA GPU; not collected where there is none"
     )
+    config.addinivalue_line(
+        "markers", "deepspeed: needs the extra deepspeed; not collected where it is not installed"
+    )
     config.addinivalue_line("markers", "notebook: executes a whole notebook of the course")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave GPU tests out where no program could enable them; notebooks, which measure, go last and alone."""
+    """Leave tests out for which hardware or an extra is missing; notebooks, which measure, go last and alone."""
     from smml.hardware import detect
 
+    missing = {}
     if detect().torch_device != "cuda":
-        config.stash[_NEED_GPU] = [item for item in items if item.get_closest_marker("gpu")]
-        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+        missing["gpu"] = "an NVIDIA GPU; run make test on a machine that has one"
+    if importlib.util.find_spec("deepspeed") is None:
+        missing["deepspeed"] = "deepspeed: see the extra in pyproject.toml"
+    for marker, need in missing.items():
+        left_out = [item for item in items if item.get_closest_marker(marker)]
+        items[:] = [item for item in items if not item.get_closest_marker(marker)]
+        if left_out:
+            config.stash.setdefault(_LEFT_OUT, []).append(f"{len(left_out)} tests need {need}")
     items.sort(key=lambda item: item.get_closest_marker("notebook") is not None)
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Config) -> None:
-    left_out = config.stash.get(_NEED_GPU, [])
-    if left_out:
-        terminalreporter.write_line(
-            f"not run here: {len(left_out)} tests need an NVIDIA GPU; run make test on a machine that has one"
-        )
+    for left_out in config.stash.get(_LEFT_OUT, []):
+        terminalreporter.write_line(f"not run here: {left_out}")
     skipped = terminalreporter.stats.get("skipped", [])
     if skipped:
         consequence = "counted as failures" if config.getoption("--strict-skips") else "not run"
@@ -60,7 +68,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-_NEED_GPU = pytest.StashKey[list]()
+_LEFT_OUT = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import torch
 
 from smml.bench import (
     attention,
+    collectives,
     cross_entropy,
     decode_attention,
     figures,
@@ -120,9 +121,29 @@ def names_on_a_gpu() -> list[str]:
     ]
 
 
+def names_of_devices() -> list[str]:
+    """Record names of the benches of many devices."""
+    return [
+        "data-parallel/ranks-2/micro-1/smml-to-torch",
+        "data-parallel/ranks-2-to-1",
+        "zero/ranks-4/zero-3-to-torch-fsdp2",
+        "tensor-parallel/ranks-2/tensor-to-torch-tensor",
+        *(
+            f"collective/{name}/hand/ranks-{ranks}/bytes-{size}"
+            for name in collectives.ALGORITHMS
+            for ranks in (2, 4)
+            for size in collectives.SIZES[1::2]
+        ),
+        "pipeline/bubble/ranks-2/1f1b/micro-4",
+    ]
+
+
 def test_every_figure_has_its_record_in_the_suite():
-    shares = {"share_of_measured": 0.5, "share_of_physical": 0.5}
-    reached = judge([made(name, 1.0, **shares) for name in names_on_a_gpu()])
+    shares = {"share_of_measured": 0.5, "share_of_physical": 0.5, "predicted": 1.0}
+    names = [*names_on_a_gpu(), *names_of_devices()]
+    reached = judge([made(name, 1.0, **shares) for name in names])
+    sizes = {r.record.name.rpartition("-")[2] for r in reached if "α–β" in r.figure.name}
+    assert sizes <= {str(size) for size in collectives.SIZES if size >= 2**20}
     assert not [item.figure.name for item in reached if item.record is None]
     by_name = {item.figure.name: item.record.name for item in reached}
     causal = {s.name for s in attention.SHAPES["cuda"] if s.causal and s.head_dim == 128}

@@ -21,6 +21,7 @@ FLOORS = [
     {"kernels"},
     {"parallel"},
     {"train"},
+    {"plan"},
     {"cost"},
     {"profiling"},
     {"bench"},

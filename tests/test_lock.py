@@ -72,7 +72,8 @@ def test_everything_imported_is_a_direct_dependency():
     import sys
     from importlib.metadata import packages_distributions
 
-    peers = map(Requirement, PROJECT["optional-dependencies"]["gpu-peers"])
+    extras = PROJECT["optional-dependencies"]
+    peers = map(Requirement, extras["gpu-peers"] + extras["deepspeed"])
     known = {canonicalize_name(r.name) for r in [*DIRECT, *peers]}
     distributions = packages_distributions()
     for path in (ROOT / "smml").rglob("*.py"):

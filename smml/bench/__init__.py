@@ -6,12 +6,15 @@ from smml.bench import (
     attention,
     ceilings,
     collectives,
+    context_parallel,
     cross_entropy,
     data_parallel,
     decode_attention,
     elementwise,
+    expert_parallel,
     fused_elementwise,
     gemm,
+    libraries,
     llama_batching,
     llama_decode,
     llama_decode_fused,
@@ -21,9 +24,13 @@ from smml.bench import (
     loading,
     matmul,
     matmul_fp8,
+    pipeline,
     quant,
     runner,
+    scaling,
+    tensor_parallel,
     train_step,
+    zero,
 )
 from smml.bench.setting import Setting
 
@@ -44,10 +51,22 @@ BENCHES = {
     "batching": llama_batching.run,
     "collectives": collectives.run,
     "data-parallel": data_parallel.run,
+    "zero": zero.run,
+    "tensor-parallel": tensor_parallel.run,
+    "pipeline": pipeline.run,
+    "context-parallel": context_parallel.run,
+    "expert-parallel": expert_parallel.run,
+    "libraries": libraries.run,
+    "scaling": scaling.run,
     "runner": runner.run,
 }
 # `smml bench all` measures the machine; the runner's own cost takes minutes and says nothing about it.
 OF_THE_MACHINE = [name for name in BENCHES if name != "runner"]
+# `smml bench devices`: collectives, every strategy beside PyTorch's, and all of them on one rank and more.
+OF_DEVICES = [
+    *("collectives", "data-parallel", "zero", "tensor-parallel", "pipeline"),
+    *("context-parallel", "expert-parallel", "libraries", "scaling"),
+]
 # `smml bench kernels`: what is written in Triton, beside its peers.
 OF_KERNELS = [
     name
@@ -65,24 +84,32 @@ OF_KERNELS = [
 
 __all__ = [
     "BENCHES",
+    "OF_DEVICES",
     "OF_KERNELS",
     "OF_THE_MACHINE",
     "Setting",
     "attention",
     "ceilings",
     "collectives",
+    "context_parallel",
     "cross_entropy",
     "data_parallel",
     "decode_attention",
     "elementwise",
+    "expert_parallel",
     "fused_elementwise",
     "gemm",
+    "libraries",
     "llama_batching",
     "llama_decode",
     "loading",
     "matmul",
     "matmul_fp8",
+    "pipeline",
     "quant",
     "runner",
+    "scaling",
+    "tensor_parallel",
     "train_step",
+    "zero",
 ]

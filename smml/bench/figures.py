@@ -1,4 +1,4 @@
-"""The figures that the kernels are to reach, read from records alone: asked, reached, by which record."""
+"""The figures that kernels and strategies are to reach, read from records alone: asked, reached, by which record."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Figure:
     name: str
     pattern: str
     asked: float
-    of: Literal["value", "share_of_measured", "share_of_physical"] = "value"
+    of: Literal["value", "share_of_measured", "share_of_physical", "error"] = "value"
     at_most: bool = False
 
 
@@ -49,7 +49,7 @@ class Reached:
         return "reached" if within else "short"
 
 
-FIGURES = (
+KERNELS = (
     Figure(
         "bf16 GEMM ÷ torch.matmul, Llama shapes", "gemm-llama/geomean/smml-to-torch/bfloat16", 1.0
     ),
@@ -97,6 +97,25 @@ FIGURES = (
         "share_of_measured",
     ),
 )
+
+DEVICES = (
+    Figure("data parallel ÷ DDP, speed", "data-parallel/ranks-*/micro-1/smml-to-torch", 1.0),
+    Figure("two ranks ÷ one, tokens/s", "data-parallel/ranks-2-to-1", 1.75),
+    Figure("ZeRO-3 ÷ FSDP2, speed", "zero/ranks-*/zero-3-to-torch-fsdp2", 1 / 1.05),
+    Figure("tensor parallel ÷ DTensor, speed", "tensor-parallel/*/tensor-to-torch-*", 1 / 0.90),
+    *(
+        Figure(
+            f"α–β at 1 MiB and more, {ranks} ranks, error",
+            f"collective/*/hand/ranks-{ranks}/bytes-1??????*",
+            0.10,
+            "error",
+            at_most=True,
+        )
+        for ranks in (2, 4)
+    ),
+    Figure("pipeline bubble, error", "pipeline/bubble/*", 0.10, "error", at_most=True),
+)
+FIGURES = KERNELS + DEVICES
 
 
 def judge(records: Iterable[Record], figures: Sequence[Figure] = FIGURES) -> list[Reached]:

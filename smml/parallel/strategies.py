@@ -10,11 +10,33 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 STRATEGIES = {
     "alone": "smml.parallel.alone:Alone",
+    "context": "smml.parallel.context_parallel_strategy:ContextParallelStrategy",
+    "context-gather": "smml.parallel.context_parallel_strategy:ContextGather",
+    "ulysses": "smml.parallel.context_parallel_strategy:Ulysses",
     "data": "smml.parallel.data_parallel_strategy:DataParallelStrategy",
     "expert": "smml.parallel.expert_parallel_strategy:ExpertParallelStrategy",
     "expert-data": "smml.parallel.expert_parallel_strategy:MixtureDataParallel",
     "expert-alone": "smml.parallel.expert_parallel_strategy:MixtureAlone",
+    "pipeline-gpipe": "smml.parallel.pipeline.strategy:GPipe",
+    "pipeline-1f1b": "smml.parallel.pipeline.strategy:OneForwardOneBackward",
+    "pipeline-interleaved": "smml.parallel.pipeline.strategy:Interleaved",
+    "torch-pipeline-gpipe": "smml.parallel.torch_native.pipelining:TorchGPipe",
+    "torch-pipeline-1f1b": "smml.parallel.torch_native.pipelining:TorchOneForwardOneBackward",
+    "torch-pipeline-interleaved": "smml.parallel.torch_native.pipelining:TorchInterleaved",
+    "mesh": "smml.parallel.mesh_strategy:MeshStrategy",
+    "tensor": "smml.parallel.tensor_parallel_strategy:TensorParallelStrategy",
+    "torch-tensor": "smml.parallel.torch_native.tensor_parallel:TorchTensorParallel",
+    "zero-1": "smml.parallel.zero_strategy:ZeRO1",
+    "zero-2": "smml.parallel.zero_strategy:ZeRO2",
+    "zero-3": "smml.parallel.zero_strategy:ZeRO3",
+    "torch-fsdp2": "smml.parallel.torch_native.fsdp2:TorchFSDP2",
     "torch-data": "smml.parallel.torch_native.data_parallel:TorchDataParallel",
+    "accelerate-ddp": "smml.parallel.libraries.accelerate:AccelerateDDP",
+    "accelerate-fsdp2": "smml.parallel.libraries.accelerate:AccelerateFSDP2",
+    "deepspeed-zero-1": "smml.parallel.libraries.deepspeed:DeepSpeedZeRO1",
+    "deepspeed-zero-2": "smml.parallel.libraries.deepspeed:DeepSpeedZeRO2",
+    "deepspeed-zero-3": "smml.parallel.libraries.deepspeed:DeepSpeedZeRO3",
+    "deepspeed-autotp": "smml.parallel.libraries.deepspeed_autotp:DeepSpeedAutoTP",
 }
 
 

@@ -18,9 +18,9 @@ from smml.parallel.strategies import build
 # A Llama that 1, 2, 3, 4, 6 or 8 ranks may cut: by layers, heads, key-value heads, width, vocabulary and batch.
 PROOF = {
     **{"dim": 96, "layers": 4, "heads": 24, "kv_heads": 12, "head_dim": 4, "feed_forward_dim": 96},
-    **{"vocab_size": 192, "tie_embeddings": False, "initializer_range": 0.1},
+    **{"vocab_size": 192, "tie_embeddings": False, "initializer_range": 0.05},
 }
-PROOF_BATCH, PROOF_TOKENS = 24, 24
+PROOF_BATCH, PROOF_TOKENS = 24, 48
 
 Options = Mapping[str, Any]
 

@@ -1,0 +1,139 @@
+"""Tasks for workers: what a stage and a message take by themselves, and what every rank does when in whole steps."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from smml.parallel import proof
+from smml.parallel.collective_tasks import device
+from smml.parallel.pipeline.clock import Clock
+from smml.parallel.pipeline.schedules import BACKWARD, FORWARD, Action
+from smml.parallel.pipeline.stage import Stage, load
+from smml.parallel.pipeline.strategy import stage
+from smml.parallel.strategies import kind
+from smml.parallel.strategy import adamw
+from smml.parallel.strategy_tasks import PROOF, PROOF_TOKENS, config
+
+Options = Mapping[str, Any]
+SEVERAL = 4  # micro-batches forward before the first is backward: memory as new as in a step
+
+
+def alone(
+    strategy: str, options: Options, model: Options, sequences: int, tokens: int, rounds: int = 9
+) -> dict[str, Any]:
+    """Seconds that this rank takes while all are busy and nothing is sent. `spans`: by round the forward and backward of
+    SEVERAL micro-batches of `sequences` through each of its stages. Medians of a step of the optimizer, `update`, of a
+    `message` to a neighbour, and of beginning one, `begin`.
+    """
+    shape, clock = config(model), Clock(device())
+    plan, parts = kind(strategy).planned(shape, distributed.get_world_size(), **options)
+    mine = {n: stage(shape, parts, n) for n in plan.stages_of(distributed.get_rank())}
+    load(mine.values(), 0, device())
+    data = proof.batch_of(shape, sequences, tokens)
+    stream = torch.randn(sequences, tokens, shape.dim, device=device())
+    spans = []
+    for _ in range(rounds + 1):
+        clock.start()
+        for number, held in mine.items():
+            _there_and_back(held, number, data, stream, clock)
+        spans.append([(*span.action, span.start_s, span.end_s) for span in clock.stop()[0]])
+    update = adamw([p for held in mine.values() for p in held.parameters()]).step
+    messages = [_message(stream) for _ in range(rounds)]
+    return {
+        "spans": spans[1:],  # the first round warms up
+        "update": median([_seconds(update) for _ in range(rounds)][1:]),
+        "message": median(message for message, _ in messages),
+        "begin": median(begin for _, begin in messages),
+    }
+
+
+def steps(
+    runs: Mapping[str, Options], model: Options, sequences: int, tokens: int, samples: int = 7
+) -> dict[str, list[dict[str, Any]]]:
+    """Forward and backward of a batch, of each of `runs` in turns: a strategy of ours, which may say more behind a #, with
+    its options; `sequences` a micro-batch.
+
+    A sample holds `step_s`, the slowest rank's seconds, and `spans`: what this rank did from when to when. Each run is
+    proved first, on a small model of as many layers. Raises UserError where that fails.
+    """
+    shape, clock = config(model), Clock(device())
+    small = replace(config(PROOF), layers=shape.layers, tie_embeddings=shape.tie_embeddings)
+    made = {}
+    for name, options in runs.items():
+        plain = name.partition("#")[0]
+        strategy = kind(plain)(shape, **options)
+        micro = strategy.plan.micro
+        proof.demand(plain, small, micro, PROOF_TOKENS, options)
+        strategy.module.clock = clock
+        made[name] = strategy, proof.batch_of(shape, sequences * micro, tokens)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in made}
+    for sample in range(samples + 1):
+        for name, (strategy, data) in made.items():
+            distributed.barrier()
+            clock.start()
+            strategy.backward(data)
+            spans, took = clock.stop()
+            for parameter in strategy.parameters():
+                parameter.grad = None
+            slowest = torch.tensor(took, device=device())
+            distributed.all_reduce(slowest, distributed.ReduceOp.MAX)
+            if sample:
+                times = [(*span.action, span.start_s, span.end_s) for span in spans]
+                found[name].append({"step_s": slowest.item(), "spans": times})
+    return found
+
+
+def _there_and_back(held: Stage, number: int, data: Tensor, stream: Tensor, clock: Clock) -> None:
+    results = []
+    distributed.barrier()
+    for micro in range(SEVERAL):
+        x = data[:, :-1] if held.first else stream.clone().requires_grad_()
+        with clock(Action(FORWARD, number, micro)):
+            results.append(held(x, data[:, 1:]) if held.last else held(x))
+    distributed.barrier()
+    for micro, result in enumerate(results):
+        with clock(Action(BACKWARD, number, micro)):
+            torch.autograd.backward(result, None if held.last else stream)
+
+
+def _message(stream: Tensor) -> tuple[float, float]:
+    """Seconds of a message to a neighbour and of beginning one, 0 for who has none: half of there and back, and of the
+    calls that begin a send and a receive, which on a GPU keep nobody from computing.
+    """
+    rank, ranks = distributed.get_rank(), distributed.get_world_size()
+    peer = rank ^ 1
+    if peer >= ranks:
+        return 0.0, 0.0
+    room = torch.empty_like(stream)
+
+    def there_and_back() -> None:
+        for sends in (rank < peer, rank > peer):
+            distributed.send(stream, peer) if sends else distributed.recv(room, peer)
+
+    works: list[distributed.Work] = []
+
+    def begin() -> None:
+        calls = [(distributed.isend, stream), (distributed.irecv, room)]
+        for call, tensor in calls if rank < peer else reversed(calls):
+            works.append(call(tensor, peer))
+
+    message = _seconds(there_and_back) / 2
+    begun = _seconds(begin) / 2
+    for work in works:
+        work.wait()
+    return message, 0.0 if device() == "cuda" else begun
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    if device() == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if device() == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
