@@ -103,3 +103,28 @@ def smml(folders: Path):
         )
 
     return call
+
+
+@pytest.fixture(scope="session")
+def ranks_of_all_tests():
+    """Workers by their number, started by the first test that asks and kept for all: a start takes seconds."""
+    from smml.parallel.launch import Workers
+
+    started: dict[int, Workers] = {}
+    yield lambda ranks: started.setdefault(ranks, Workers(ranks))
+    for workers in started.values():
+        workers.close()
+
+
+@pytest.fixture
+def two(ranks_of_all_tests, monkeypatch: pytest.MonkeyPatch):
+    """Two ranks, which find the tasks of this folder."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"), prepend=os.pathsep)
+    return ranks_of_all_tests(2)
+
+
+@pytest.fixture
+def four(ranks_of_all_tests, monkeypatch: pytest.MonkeyPatch):
+    """Four ranks likewise."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"), prepend=os.pathsep)
+    return ranks_of_all_tests(4)

@@ -1,8 +1,5 @@
 """Context parallel: whichever way keys and values travel, it is the unsharded attention, for as many bytes as counted."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given
@@ -27,26 +24,6 @@ CASES = [
     ("context-gather", {"order": "contiguous"}, {}),
     ("ulysses", {}, {}),
 ]
-
-
-@pytest.fixture(scope="module")
-def tasks():
-    """Ranks find parallel_tasks_context.py."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        yield
-
-
-@pytest.fixture(scope="module")
-def workers(tasks):
-    with Workers(4) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def two(tasks):
-    with Workers(2) as started:
-        yield started
 
 
 # Pure
@@ -163,8 +140,8 @@ def test_shapes_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize(("way", "order"), [(w, o) for w in ("ring", "gather") for o in ORDERS])
 @pytest.mark.parametrize("members", [ALL, [1, 2, 3]])
-def test_attention_and_its_gradients_are_the_unsharded_ones(workers, way, order, members):
-    found = workers.run(f"{TASKS}:attention", way=way, order=order, shape=SHAPE, members=members)
+def test_attention_and_its_gradients_are_the_unsharded_ones(four, way, order, members):
+    found = four.run(f"{TASKS}:attention", way=way, order=order, shape=SHAPE, members=members)
     assert [f is not None for f in found] == [rank in members for rank in ALL]
     for of_rank in filter(None, found):
         assert max(of_rank.values()) < 1e-5
@@ -182,14 +159,14 @@ def test_attention_and_its_gradients_are_the_unsharded_ones(workers, way, order,
         ("ulysses", "contiguous", {"tokens": 4 * 7}, 1e-5),
     ],
 )
-def test_attention_of_odd_shapes(workers, way, order, changes, within):
+def test_attention_of_odd_shapes(four, way, order, changes, within):
     dtype = changes.pop("dtype", "float32")
     given = {"way": way, "order": order, "shape": SHAPE | changes, "dtype": dtype}
-    for of_rank in workers.run(f"{TASKS}:attention", members=ALL, **given):
+    for of_rank in four.run(f"{TASKS}:attention", members=ALL, **given):
         assert max(of_rank.values()) < within
 
 
-@pytest.mark.parametrize(("ranks", "cases"), [("workers", CASES), ("two", CASES[1:3])])
+@pytest.mark.parametrize(("ranks", "cases"), [("four", CASES), ("two", CASES[1:3])])
 def test_steps_are_the_unsharded_models(request, ranks, cases):
     for found in request.getfixturevalue(ranks).run(f"{TASKS}:proofs", cases=cases):
         assert [proof["problems"] for proof in found] == [[]] * len(cases)
@@ -198,28 +175,28 @@ def test_steps_are_the_unsharded_models(request, ranks, cases):
 @pytest.mark.parametrize(
     ("order", "tokens", "members"), [("zigzag", 18, [0, 2, 3]), ("contiguous", 4, ALL)]
 )
-def test_models_over_some_ranks_and_of_one_token_each(workers, order, tokens, members):
-    found = workers.run(f"{TASKS}:model", order=order, tokens=tokens, members=members)
+def test_models_over_some_ranks_and_of_one_token_each(four, order, tokens, members):
+    found = four.run(f"{TASKS}:model", order=order, tokens=tokens, members=members)
     for of_rank in filter(None, found):
         assert of_rank["loss"] < 1e-6
         assert of_rank["gradient"] < 1e-5
 
 
-def test_sequences_and_batch_are_cut_at_once_by_data_parallel_over_all_ranks(workers):
+def test_sequences_and_batch_are_cut_at_once_by_data_parallel_over_all_ranks(four):
     given = {"members": ALL, "replicas": [[0, 1], [2, 3]], "changes": {"tie_embeddings": True}}
-    for of_rank in workers.run(f"{TASKS}:model", order="zigzag", tokens=12, **given):
+    for of_rank in four.run(f"{TASKS}:model", order="zigzag", tokens=12, **given):
         assert of_rank["loss"] < 1e-6
         assert of_rank["gradient"] < 1e-5
 
 
 @pytest.mark.parametrize("leave_out", [0, 3, 9])
-def test_targets_that_do_not_count_weigh_nothing(workers, leave_out):
+def test_targets_that_do_not_count_weigh_nothing(four, leave_out):
     # Nine of sixteen leave the first two of four ranks without a target.
-    assert max(workers.run(f"{TASKS}:ignored", leave_out=leave_out)) < 1e-6
+    assert max(four.run(f"{TASKS}:ignored", leave_out=leave_out)) < 1e-6
 
 
-def test_logits_are_those_of_the_ranks_tokens(workers):
-    assert max(workers.run(f"{TASKS}:logits")) < 1e-5
+def test_logits_are_those_of_the_ranks_tokens(four):
+    assert max(four.run(f"{TASKS}:logits")) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -248,25 +225,25 @@ def test_the_proof_finds_a_ring_that_is_broken(two, how, said):
         ),
     ],
 )
-def test_sizes_that_ranks_cannot_share_are_named(workers, strategy, sizes, said):
+def test_sizes_that_ranks_cannot_share_are_named(four, strategy, sizes, said):
     with pytest.raises(UserError, match=said):
-        workers.run("smml.parallel.strategy_tasks:peak", **(PEAK | {"strategy": strategy} | sizes))
+        four.run("smml.parallel.strategy_tasks:peak", **(PEAK | {"strategy": strategy} | sizes))
 
 
 PEAK = {"model": strategy_tasks.PROOF, "batch": 1, "tokens": 24}
 
 
-def test_a_rank_needs_what_was_predicted_and_a_cap_proves_it(workers):
+def test_a_rank_needs_what_was_predicted_and_a_cap_proves_it(four):
     config, tokens = bench.shape(), 512
-    found = {name: bench.peak(workers, name, tokens) for name in ("alone", *bench.KEEPS)}
+    found = {name: bench.peak(four, name, tokens) for name in ("alone", *bench.KEEPS)}
     for name in bench.KEEPS:
         assert found[name] == pytest.approx(bench.peak_bytes(config, 1, tokens, 4, name), rel=0.02)
     assert found["context"] < found["context-gather"] < found["alone"]
     cap = {"limit": (found["context"] + found["context-gather"]) // 2}
-    assert bench.peak(workers, "context", tokens, **cap) == found["context"]
+    assert bench.peak(four, "context", tokens, **cap) == found["context"]
     for name in ("context-gather", "alone"):
         with pytest.raises(UserError, match="out of memory"):
-            bench.peak(workers, name, tokens, **cap)
+            bench.peak(four, name, tokens, **cap)
 
 
 def test_the_bench_proves_on_two_ranks_and_says_tokens_a_second_and_ratios(

@@ -4,7 +4,7 @@ import pytest
 
 from smml.bench import data_parallel as bench
 from smml.errors import UserError
-from smml.parallel.launch import WorkerError, Workers
+from smml.parallel.launch import WorkerError
 from smml.parallel.links import Link
 
 TASKS = "smml.parallel.data_parallel_tasks"
@@ -19,36 +19,30 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="module")
-def workers():
-    with Workers(2) as started:
-        yield started
-
-
 @pytest.mark.parametrize(
     ("bucket_bytes", "micro", "buckets"), [(2**25, 1, 1), (20_000, 1, 12), (1, 2, None)]
 )
-def test_loss_and_every_gradient_are_the_unsharded_models(workers, bucket_bytes, micro, buckets):
+def test_loss_and_every_gradient_are_the_unsharded_models(two, bucket_bytes, micro, buckets):
     given = {"batch": 8, "tokens": 32, "bucket_bytes": bucket_bytes, "micro": micro}
-    for proof in workers.run(f"{TASKS}:prove", model=SMALL, **given):
+    for proof in two.run(f"{TASKS}:prove", model=SMALL, **given):
         assert proof["gradient"] < 1e-5
         assert proof["loss"] < 1e-6
         assert proof["reduced"] == proof["expected"], "every gradient once, also of micro-batches"
         assert buckets in (None, proof["buckets"])
 
 
-def test_a_parameter_that_takes_no_part_is_said_not_waited_for(workers):
+def test_a_parameter_that_takes_no_part_is_said_not_waited_for(two):
     with pytest.raises(WorkerError, match="of a bucket never came"):
-        workers.run(f"{TASKS}:leave_one_out")
+        two.run(f"{TASKS}:leave_one_out")
 
 
-def test_a_batch_that_ranks_do_not_divide_is_refused(workers):
+def test_a_batch_that_ranks_do_not_divide_is_refused(two):
     with pytest.raises(WorkerError, match="a batch of 7 cannot be cut into 2 equal parts"):
-        workers.run(f"{TASKS}:prove", model=SMALL, batch=7, tokens=8)
+        two.run(f"{TASKS}:prove", model=SMALL, batch=7, tokens=8)
 
 
-def test_every_kind_of_step_is_timed_in_turns(workers):
-    (found, _) = workers.run(f"{TASKS}:step_seconds", model=SMALL, batch=2, tokens=8, samples=3)
+def test_every_kind_of_step_is_timed_in_turns(two):
+    (found, _) = two.run(f"{TASKS}:step_seconds", model=SMALL, batch=2, tokens=8, samples=3)
     assert {name: len(samples) for name, samples in found.items()} == {
         "alone": 3,
         "smml": 3,
@@ -64,10 +58,10 @@ def small(monkeypatch):
     return bench
 
 
-def test_records_say_tokens_a_second_and_the_ratio_to_torch(workers, setting, small):
-    timings = small.seconds(workers)
-    predicted = small.predicted_s(workers, timings["alone"], Link(1e-3, 1e-9))
-    ours, torchs, ratio = small.records(setting, workers, timings, predicted)
+def test_records_say_tokens_a_second_and_the_ratio_to_torch(two, setting, small):
+    timings = small.seconds(two)
+    predicted = small.predicted_s(two, timings["alone"], Link(1e-3, 1e-9))
+    ours, torchs, ratio = small.records(setting, two, timings, predicted)
     assert ours.value == pytest.approx(2 * 2 * 8 / timings["smml"].p50)
     assert ours.predicted == torchs.predicted == pytest.approx(2 * 2 * 8 / predicted)
     assert ours.bytes == small.gradient_bytes(), "two ranks send 2(p − 1)/p = 1 of them"
@@ -76,7 +70,7 @@ def test_records_say_tokens_a_second_and_the_ratio_to_torch(workers, setting, sm
     assert scaling.value == pytest.approx(2 * timings["alone"].p50 / timings["smml"].p50, rel=0.5)
 
 
-def test_a_strategy_whose_proof_fails_reports_no_speed(workers, small, monkeypatch):
+def test_a_strategy_whose_proof_fails_reports_no_speed(two, small, monkeypatch):
     monkeypatch.setattr(small, "TOLERANCE", 0.0)
     with pytest.raises(UserError, match="its speed would mean nothing"):
-        small.prove(workers)
+        small.prove(two)

@@ -15,7 +15,6 @@ from smml.llama.config import CONFIGS
 from smml.measure import Timing
 from smml.parallel import mixture
 from smml.parallel.expert_parallel_strategy import ExpertParallelStrategy, MixtureDataParallel
-from smml.parallel.launch import Workers
 from smml.parallel.links import Link
 from smml.parallel.mixture import MixtureLlama, MixtureOfExperts
 from smml.parallel.strategy_tasks import PROOF, PROOF_BATCH, PROOF_TOKENS, config
@@ -37,23 +36,6 @@ def seeded(layer, seed=0):
         for weight in layer.parameters():
             weight.normal_(0.0, 0.5, generator=generator)
     return layer
-
-
-def started(ranks):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", "tests")
-        with Workers(ranks) as workers:
-            yield workers
-
-
-@pytest.fixture(scope="module")
-def two():
-    yield from started(2)
-
-
-@pytest.fixture(scope="module")
-def four():
-    yield from started(4)
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,6 @@ from smml.parallel.strategy_tasks import PROOF, config
 TIED = PROOF | {"tie_embeddings": True}
 
 
-@pytest.fixture(scope="module")
-def four():
-    with Workers(4) as started:
-        yield started
-
-
 @pytest.mark.parametrize(
     "options",
     [

@@ -6,25 +6,17 @@ import torch
 from smml.bench import strategies as bench
 from smml.errors import UserError
 from smml.measure.live_bytes import LiveBytes, MemoryLimit
-from smml.parallel.launch import WorkerError, Workers
+from smml.parallel.equal_shares import must_divide
+from smml.parallel.launch import WorkerError
 from smml.parallel.strategies import STRATEGIES, kind
-from smml.parallel.strategy import must_divide
 
 HERE = "broken_strategies"
 SMALL = {"dim": 64, "layers": 2, "heads": 4, "head_dim": 16, "kv_heads": 2, "vocab_size": 256}
 
 
-@pytest.fixture(scope="module")
-def workers():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", "tests")
-        with Workers(2) as started:
-            yield started
-
-
 @pytest.mark.parametrize("name", ["alone", "data", "torch-data"])
-def test_strategies_are_proved(workers, name):
-    for proof in bench.prove(workers, name):
+def test_strategies_are_proved(two, name):
+    for proof in bench.prove(two, name):
         assert proof["loss"] <= 1e-5
         assert proof["gradient"] <= 1e-5
         assert proof["sent"] == proof["expected"]
@@ -42,25 +34,25 @@ def test_strategies_are_proved(workers, name):
         ("HoldsMore", "it holds parameters"),
     ],
 )
-def test_a_proof_finds_each_mistake(workers, strategy, told):
-    for problems in workers.run(f"{HERE}:problems", strategy=strategy):
+def test_a_proof_finds_each_mistake(two, strategy, told):
+    for problems in two.run(f"{HERE}:problems", strategy=strategy):
         assert any(told in problem for problem in problems), problems
 
 
-def test_no_speed_without_a_proof(workers):
+def test_no_speed_without_a_proof(two):
     with pytest.raises(UserError, match=r"SentTwice: on rank 0 it sent .*mend it before timing"):
-        workers.run(f"{HERE}:seconds", strategy="SentTwice")
+        two.run(f"{HERE}:seconds", strategy="SentTwice")
 
 
-def test_proved_strategies_are_timed_in_turns(workers):
+def test_proved_strategies_are_timed_in_turns(two):
     timings = bench.seconds(
-        workers, {"data": {}, "data#small": {"bucket_bytes": 1000}}, SMALL, 4, 16, samples=5
+        two, {"data": {}, "data#small": {"bucket_bytes": 1000}}, SMALL, 4, 16, samples=5
     )
     assert {name: len(t.samples_s) for name, t in timings.items()} == {"data": 5, "data#small": 5}
 
 
-def test_the_wire_counts_payloads_by_nccl_tests_definitions(workers):
-    for found in workers.run(f"{HERE}:wire"):
+def test_the_wire_counts_payloads_by_nccl_tests_definitions(two):
+    for found in two.run(f"{HERE}:wire"):
         sent = found.pop("send")
         assert sent in ({"send": 12}, {})
         assert found.pop("barrier") == {}
@@ -70,24 +62,24 @@ def test_the_wire_counts_payloads_by_nccl_tests_definitions(workers):
             assert counted == {collective: 24 if whole else 12}, name
 
 
-def test_a_collective_that_nobody_counts_is_no_silent_zero(workers):
-    for told in workers.run(f"{HERE}:unknown_collective"):
+def test_a_collective_that_nobody_counts_is_no_silent_zero(two):
+    for told in two.run(f"{HERE}:unknown_collective"):
         assert "c10d::gather_" in told
 
 
-def test_a_cap_fails_every_rank_of_a_model_that_is_too_large_and_ends_nobody(workers):
-    free = bench.peak(workers, "alone", SMALL, 4, 16)
+def test_a_cap_fails_every_rank_of_a_model_that_is_too_large_and_ends_nobody(two):
+    free = bench.peak(two, "alone", SMALL, 4, 16)
     limit = free[0]["most"]
-    assert bench.peak(workers, "alone", SMALL, 4, 16, limit=limit) == free
-    process = workers.run("parallel_tasks:process_id")
+    assert bench.peak(two, "alone", SMALL, 4, 16, limit=limit) == free
+    process = two.run("parallel_tasks:process_id")
     with pytest.raises(UserError, match=r"out of memory: .* asked for .* bytes, .* are taken"):
-        bench.peak(workers, "alone", SMALL, 4, 16, limit=limit - 1)
-    assert workers.run("parallel_tasks:process_id") == process
+        bench.peak(two, "alone", SMALL, 4, 16, limit=limit - 1)
+    assert two.run("parallel_tasks:process_id") == process
 
 
-def test_a_batch_that_ranks_do_not_divide_is_named(workers):
+def test_a_batch_that_ranks_do_not_divide_is_named(two):
     with pytest.raises(UserError, match="2 ranks cannot share batch = 3 equally") as caught:
-        bench.peak(workers, "data", SMALL, 3, 16)
+        bench.peak(two, "data", SMALL, 3, 16)
     assert not isinstance(caught.value, WorkerError)
 
 
@@ -100,7 +92,7 @@ def test_what_ranks_do_not_divide_is_named_all_at_once():
 def test_strategies_have_their_modules():
     for name in STRATEGIES:
         assert kind(name).sends, name
-    with pytest.raises(UserError, match=r"'zero' is no strategy: name one of alone, data"):
+    with pytest.raises(UserError, match=r"'zero' is no strategy: name one of alone, data, zero-1"):
         kind("zero")
 
 

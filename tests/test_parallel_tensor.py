@@ -1,8 +1,6 @@
 """Tensor parallel by hand: the unsharded model's step on any ranks that divide it, with exactly the counted bytes."""
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -27,26 +25,6 @@ BIASED = {"attention_bias": True, "mlp_bias": True}
 SEQUENCE = {"sequence": True}
 AGAIN = {"sequence": True, "gather_again": True}
 TINY = CONFIGS["tiny"]
-
-
-@pytest.fixture(scope="module")
-def path():
-    """Workers find the tasks beside this file."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        yield
-
-
-@pytest.fixture(scope="module")
-def two(path):
-    with Workers(2) as workers:
-        yield workers
-
-
-@pytest.fixture(scope="module")
-def four(path):
-    with Workers(4) as workers:
-        yield workers
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])

@@ -1,14 +1,11 @@
 """ZeRO by hand: the unsharded model's step at every stage, held, sent and peaking as counted; FSDP2 beside it."""
 
-import os
-from pathlib import Path
-
 import pytest
 
 from smml.bench import strategies as bench
 from smml.bench import zero, zero_peak
 from smml.errors import UserError
-from smml.parallel.launch import WorkerError, Workers
+from smml.parallel.launch import WorkerError
 from smml.parallel.strategies import kind
 from smml.parallel.strategy_tasks import PROOF, config
 
@@ -18,26 +15,6 @@ OURS = ("zero-1", "zero-2", "zero-3")
 ODD = PROOF | {"dim": 30, "heads": 3, "kv_heads": 1, "head_dim": 2, "feed_forward_dim": 33}
 ODD |= {"vocab_size": 61}
 DEEP = {"dim": 96, "heads": 4, "kv_heads": 2, "head_dim": 24, "feed_forward_dim": 256, "layers": 6}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tasks():
-    """Ranks find parallel_tasks_zero.py."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        yield
-
-
-@pytest.fixture(scope="module")
-def two():
-    with Workers(2) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def four():
-    with Workers(4) as started:
-        yield started
 
 
 @pytest.mark.parametrize("name", [*OURS, "torch-fsdp2"])

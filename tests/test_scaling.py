@@ -34,7 +34,7 @@ def test_a_pipeline_waits_for_its_first_and_last_micro_batch(two_cores):
 
 def test_zero_3_sends_half_as_much_again_as_data_parallel():
     data, zero = (scaling.wire_s(name, 4, LINKS) for name in ("data", "zero-3"))
-    assert zero == pytest.approx(1.5 * data, rel=0.01)
+    assert 1.4 * data < zero < 1.5 * data, "the root is gathered once a step"
 
 
 def test_one_rank_loses_nothing(two_cores):

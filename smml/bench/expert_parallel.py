@@ -19,7 +19,7 @@ EXPERTS, TOP_K = 8, 2
 RING, ALL_TO_ALL = "all-reduce/ring", "all-to-all"
 # A mixture of which a step takes some tenths of a second on a core; sequences a rank, tokens of each.
 MODEL = {"dim": 192, "layers": 2, "heads": 6, "kv_heads": 3, "feed_forward_dim": 512}
-BATCH, TOKENS = 4, 128
+BATCH, TOKENS = 4, 96
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ STRATEGIES: Mapping[str, Mapping[str, Any]] = {
     "zero-2": {},
     "zero-3": {},
     "tensor": {},
-    "tensor-sequence": {},
+    "tensor#sequence": {"sequence": True},
     "pipeline-1f1b": {"micro": MICRO},
     "context": {},
 }
@@ -109,7 +109,9 @@ def wire_s(name: str, ranks: int, wire: Mapping[str, Link]) -> float:
     from smml.parallel.strategy_tasks import config
 
     def of(rank: int) -> float:
-        sends = kind(name).sends(config(MODEL), rank, ranks, BATCH, TOKENS, **STRATEGIES[name])
+        sends = kind(name.partition("#")[0]).sends(
+            config(MODEL), rank, ranks, BATCH, TOKENS, **STRATEGIES[name]
+        )
         total = 0.0
         for collective, payload in sends.items():
             if collective == "send":

@@ -1,12 +1,11 @@
 """The most memory that a rank takes in a step of data parallel and of ZeRO, predicted from the model's shape."""
 
+from itertools import pairwise
+
 from smml.bench import step_memory
 from smml.llama.config import LlamaConfig
 from smml.parallel.strategies import kind
 from smml.parallel.zero_sizes import padded, unit_sizes
-
-# Of AdamW: the last denominator, the next one and its root, each as large as what is updated.
-TEMPORARIES = 3
 
 
 def predict_peak(
@@ -54,10 +53,12 @@ def moments(
         "root": past + travels + root + twice,
         "root sent": past - gathered_root + 2 * root + (0 if name == "zero-1" else root // ranks),
     }
-    updated = max(unit, root) // ranks if by_hand else max(output, 2 * down)
+    # AdamW makes a root and a denominator as large as what it updates, and forgets the last denominator after that.
+    updated = [0, *layers, root] if by_hand else [0, output, 0, 2 * down]
+    temporary = max(last + 2 * size for last, size in pairwise(updated))
     return {
         "loss": fixed + gathered + kept + 3 * 4 * rows * config.vocab_size,
         "layers": max(map(backward_of, range(config.layers))),
         **(sides if by_hand else {}),
-        "update": sum(holds.values()) + TEMPORARIES * updated,
+        "update": sum(holds.values()) + temporary // (ranks if by_hand else 1),
     }

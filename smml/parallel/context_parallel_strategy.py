@@ -10,10 +10,11 @@ from smml.parallel.collective_tasks import device
 from smml.parallel.context_parallel import ContextAttention, ContextParallelLlama
 from smml.parallel.data_parallel import DataParallel
 from smml.parallel.data_parallel_strategy import DataParallelStrategy
+from smml.parallel.equal_shares import must_divide
 from smml.parallel.gather_attention import gather_attention
 from smml.parallel.ring_attention import ring_attention, ring_bytes
 from smml.parallel.sequence_order import pieces
-from smml.parallel.strategy import Bytes, Strategy, must_divide
+from smml.parallel.strategy import Bytes, Strategy
 from smml.parallel.ulysses import ulysses_attention
 
 

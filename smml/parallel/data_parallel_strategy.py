@@ -10,7 +10,8 @@ from smml.llama.model import Llama
 from smml.parallel.alone import Alone
 from smml.parallel.collective_tasks import device
 from smml.parallel.data_parallel import DataParallel
-from smml.parallel.strategy import Bytes, Strategy, must_divide
+from smml.parallel.equal_shares import must_divide
+from smml.parallel.strategy import Bytes, Strategy
 
 
 class DataParallelStrategy(Strategy):

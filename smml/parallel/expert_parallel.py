@@ -12,8 +12,8 @@ from torch import Tensor, distributed, nn
 from torch.distributed import ProcessGroup
 
 from smml.llama.config import LlamaConfig
+from smml.parallel.equal_shares import must_divide
 from smml.parallel.mixture import STACKED, MixtureLlama, MixtureOfExperts, grouped_swiglu
-from smml.parallel.strategy import must_divide
 
 
 class AllToAll(torch.autograd.Function):

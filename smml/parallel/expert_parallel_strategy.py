@@ -10,9 +10,10 @@ from smml.parallel.alone import Alone
 from smml.parallel.collective_tasks import device
 from smml.parallel.data_parallel import DataParallel
 from smml.parallel.data_parallel_strategy import DataParallelStrategy
+from smml.parallel.equal_shares import must_divide
 from smml.parallel.expert_parallel import ExpertParallelLlama
 from smml.parallel.mixture import STACKED, MixtureLlama, parameters
-from smml.parallel.strategy import Bytes, Strategy, must_divide
+from smml.parallel.strategy import Bytes, Strategy
 
 COUNT_BYTES = 8  # of a number of tokens, int64
 

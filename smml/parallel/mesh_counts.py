@@ -5,9 +5,10 @@ from collections.abc import Mapping
 
 from smml.llama.config import LlamaConfig
 from smml.parallel.context_parallel_strategy import ContextParallelStrategy
+from smml.parallel.equal_shares import must_divide
 from smml.parallel.pipeline.stage import split
 from smml.parallel.pipeline.strategy import OneForwardOneBackward
-from smml.parallel.strategy import Bytes, must_divide
+from smml.parallel.strategy import Bytes
 from smml.parallel.tensor_cut import rank_config
 from smml.parallel.zero_strategy import padded, unit_sizes
 

@@ -18,12 +18,13 @@ from smml.parallel import initial
 from smml.parallel.collective_tasks import device
 from smml.parallel.context_parallel import ContextParallelLlama
 from smml.parallel.data_parallel import DataParallel
+from smml.parallel.equal_shares import must_divide
 from smml.parallel.mesh import grid, mesh, place
 from smml.parallel.mesh_counts import held_bytes, sent_bytes, shares
 from smml.parallel.pipeline.pipeline import Pipeline
 from smml.parallel.pipeline.schedules import schedule
 from smml.parallel.pipeline.stage import Stage, load, named_parameters, split
-from smml.parallel.strategy import Bytes, Strategy, must_divide
+from smml.parallel.strategy import Bytes, Strategy
 from smml.parallel.tensor_cut import cut
 from smml.parallel.tensor_parallel import TensorParallelLlama, put_together
 from smml.parallel.zero import ZeRO

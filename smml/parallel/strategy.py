@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from smml.errors import UserError
 from smml.llama.config import LlamaConfig
 from smml.llama.model import Llama
 
@@ -99,13 +98,3 @@ def adamw(parameters: list[nn.Parameter]) -> torch.optim.AdamW:
 def local(tensor: Tensor) -> Tensor:
     """This rank's part of a DTensor, or the tensor itself."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
-
-
-def must_divide(ranks: int, **sizes: int) -> None:
-    """Raise UserError naming each of `sizes` that is no multiple of `ranks`, and what would be."""
-    wrong = {name: size for name, size in sizes.items() if size % ranks}
-    if wrong:
-        told = ", ".join(f"{name.replace('_', ' ')} = {size}" for name, size in wrong.items())
-        raise UserError(
-            f"{ranks} ranks cannot share {told} equally: choose ranks that divide it, or multiples of {ranks}."
-        )

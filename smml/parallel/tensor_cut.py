@@ -11,12 +11,13 @@ and "row parallel" for the fourth (arXiv:1909.08053, section 3).
 """
 
 from dataclasses import dataclass, replace
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from smml.llama.config import LlamaConfig
-from smml.parallel.strategy import must_divide
+from smml.parallel.equal_shares import must_divide
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,17 @@ class Cut:
     dim: int
     blocks: tuple[int, ...]
 
-    def part(self, whole: Tensor, rank: int, ranks: int) -> Tensor:
+    def part(self, whole: "Tensor", rank: int, ranks: int) -> "Tensor":
         """What `rank` holds, a copy: q, k and v are neighbours in `whole`, and so are their parts in the result."""
+        import torch
+
         blocks = whole.split(self.blocks, self.dim)
         return torch.cat([block.chunk(ranks, self.dim)[rank] for block in blocks], self.dim)
 
-    def whole(self, parts: list[Tensor]) -> Tensor:
+    def whole(self, parts: "list[Tensor]") -> "Tensor":
         """The parts of all ranks, in their order, put together."""
+        import torch
+
         sizes = [size // len(parts) for size in self.blocks]
         blocks = zip(*(part.split(sizes, self.dim) for part in parts), strict=True)
         return torch.cat([piece for block in blocks for piece in block], self.dim)

@@ -26,7 +26,8 @@ from smml.llama.model import Attention, Llama
 from smml.llama.ops import TORCH_OPS, Ops
 from smml.parallel import initial
 from smml.parallel.differentiable import Sharing, column_product, gathered, partial_sum, used_by_all
-from smml.parallel.strategy import local, must_divide
+from smml.parallel.equal_shares import must_divide
+from smml.parallel.strategy import local
 from smml.parallel.tensor_cut import cut, rank_config
 from smml.parallel.vocabulary_loss import linear_cross_entropy
 

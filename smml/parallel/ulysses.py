@@ -13,7 +13,7 @@ from torch import Tensor, distributed
 from torch.distributed import ProcessGroup
 
 from smml.llama import ops
-from smml.parallel.strategy import must_divide
+from smml.parallel.equal_shares import must_divide
 
 
 def ulysses_attention(

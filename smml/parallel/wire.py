@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -63,7 +64,8 @@ class Wire(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        # A collective over one rank sends nothing, but is counted: the formulas say what it would be the payload of.
+        if any(issubclass(kind, DTensor) for kind in types):
+            return NotImplemented  # DTensor first: it calls its collectives within, where they are seen
         result = func(*args, **(kwargs or {}))
         operator = func._schema.name
         if operator.startswith(("c10d::", "_c10d_functional::")) and operator not in SILENT:

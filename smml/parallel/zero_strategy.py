@@ -8,7 +8,8 @@ from smml.llama.config import LlamaConfig
 from smml.llama.model import Llama
 from smml.parallel import initial
 from smml.parallel.collective_tasks import device
-from smml.parallel.strategy import Bytes, Strategy, must_divide
+from smml.parallel.equal_shares import must_divide
+from smml.parallel.strategy import Bytes, Strategy
 from smml.parallel.zero import ZeRO
 from smml.parallel.zero_sizes import padded, unit_sizes
 

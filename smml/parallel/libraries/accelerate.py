@@ -15,7 +15,8 @@ from smml.llama.config import LlamaConfig
 from smml.llama.model import Layer, Llama
 from smml.parallel.collective_tasks import device
 from smml.parallel.data_parallel_strategy import DataParallelStrategy
-from smml.parallel.strategy import Bytes, Strategy, adamw, must_divide
+from smml.parallel.equal_shares import must_divide
+from smml.parallel.strategy import Bytes, Strategy, adamw
 from smml.parallel.torch_native.fsdp2 import TorchFSDP2
 
 

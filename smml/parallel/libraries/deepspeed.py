@@ -16,7 +16,8 @@ from smml.llama.config import LlamaConfig
 from smml.llama.model import Llama
 from smml.parallel.collective_tasks import device
 from smml.parallel.data_parallel_strategy import DataParallelStrategy
-from smml.parallel.strategy import Bytes, Strategy, adamw, must_divide
+from smml.parallel.equal_shares import must_divide
+from smml.parallel.strategy import Bytes, Strategy, adamw
 
 ALIGNMENT = 2  # elements: stages 1 and 2 pad the model to whole multiples of it on every rank
 INSTALL = "DS_ACCELERATOR=cpu pip install --no-build-isolation -e .[deepspeed] (without the variable where there are GPUs)"

@@ -9,8 +9,9 @@ from smml.llama.config import LlamaConfig
 from smml.llama.model import Llama
 from smml.parallel.collective_tasks import device
 from smml.parallel.differentiable import Sharing
+from smml.parallel.equal_shares import must_divide
 from smml.parallel.libraries.deepspeed import alone_with_its_groups, engine_around
-from smml.parallel.strategy import Bytes, Strategy, must_divide
+from smml.parallel.strategy import Bytes, Strategy
 from smml.parallel.tensor_parallel import put_together
 
 

@@ -25,7 +25,8 @@ from smml.llama.model import Llama
 from smml.llama.ops import TORCH_OPS, linear_cross_entropy, rms_norm
 from smml.parallel.collective_tasks import device
 from smml.parallel.differentiable import Sharing
-from smml.parallel.strategy import Bytes, Strategy, adamw, must_divide
+from smml.parallel.equal_shares import must_divide
+from smml.parallel.strategy import Bytes, Strategy, adamw
 from smml.parallel.tensor_cut import rank_config
 from smml.parallel.tensor_parallel import take_parts
 from smml.parallel.tensor_parallel_strategy import TensorParallelStrategy
@@ -87,12 +88,10 @@ class TorchTensorParallel(TensorParallelStrategy):
     def sends(
         cls, config: LlamaConfig, rank: int, ranks: int, batch: int, tokens: int, **options: Any
     ) -> Bytes:
-        """As ours, but for what DTensor sends within its operations, where Wire does not look and which is left out here:
-        of the loss, three all-reduces of a number a token; of biases, their gradients' with sequence parallel.
-        """
-        unbiased = replace(config, attention_bias=False, mlp_bias=False)
-        sent = super().sends(unbiased, rank, ranks, batch, tokens, **options)
+        """As ours, but for the loss: three all-reduces of a number a token instead of one all-gather."""
+        sent = super().sends(config, rank, ranks, batch, tokens, **options)
         sent["all-gather"] -= ranks * 2 * 4 * batch * tokens
+        sent["all-reduce"] += 3 * 4 * batch * tokens
         return {name: size for name, size in sent.items() if size}
 
 
