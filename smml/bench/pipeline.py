@@ -136,9 +136,9 @@ def predict(
 
 
 def measure(
-    workers: Workers, planned: Mapping[str, Options], own: Sizes, samples: int = 7
+    workers: Workers, planned: Mapping[str, Options], own: Sizes, samples: int = 5
 ) -> dict[str, list[Timeline]]:
-    """Steps in turns: what every rank did when. Each is proved first."""
+    """Steps in turns: what every rank did when. Each strategy is proved first."""
     found = workers.run(
         f"{TASKS}:steps",
         timeout_s=TIMEOUT_S,

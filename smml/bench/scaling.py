@@ -31,6 +31,7 @@ STRATEGIES: Mapping[str, Mapping[str, Any]] = {
     "tensor#sequence": {"sequence": True},
     "pipeline-1f1b": {"micro": MICRO},
     "context": {},
+    "expert": {"experts": 4},
 }
 # The collectives whose links are fitted, as the wire counts them; a message is half of an exchange.
 WIRE = {

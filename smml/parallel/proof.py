@@ -103,17 +103,21 @@ def prove(
     )
 
 
+def problems_by_rank(found: Proof) -> list[list[str]]:
+    """What does not hold on each rank, known to all of them; all must call."""
+    by_rank: list[list[str]] = [[] for _ in range(distributed.get_world_size())]
+    distributed.all_gather_object(by_rank, found.problems())
+    return by_rank
+
+
 def demand(
     name: str, config: LlamaConfig, batch: int, tokens: int, options: Mapping[str, Any]
 ) -> None:
     """Raise UserError, on every rank alike, where the proof of any rank fails."""
-    problems = prove(name, config, batch, tokens, options).problems()
-    found: list[list[str]] = [[] for _ in range(distributed.get_world_size())]
-    distributed.all_gather_object(found, problems)
-    for rank, of_rank in enumerate(found):
-        if of_rank:
+    for rank, problems in enumerate(problems_by_rank(prove(name, config, batch, tokens, options))):
+        if problems:
             raise UserError(
-                f"{name}: on rank {rank} {'; '.join(of_rank)}. Its speed would mean nothing: mend it before timing it."
+                f"{name}: on rank {rank} {'; '.join(problems)}. Its speed would mean nothing: mend it before timing it."
             )
 
 

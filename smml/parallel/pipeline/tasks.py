@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from smml.llama.config import LlamaConfig
 from smml.parallel import proof
 from smml.parallel.collective_tasks import device
 from smml.parallel.pipeline.clock import Clock
@@ -58,19 +59,18 @@ def steps(
     """Forward and backward of a batch, of each of `runs` in turns: a strategy of ours, which may say more behind a #, with
     its options; `sequences` a micro-batch.
 
-    A sample holds `step_s`, the slowest rank's seconds, and `spans`: what this rank did from when to when. Each run is
-    proved first, on a small model of as many layers. Raises UserError where that fails.
+    A sample holds `step_s`, the slowest rank's seconds, and `spans`: what this rank did from when to when. Each strategy
+    and each split of the layers is proved first, on a small model, with the most micro-batches that it will have. Raises
+    UserError where that fails.
     """
     shape, clock = config(model), Clock(device())
-    small = replace(config(PROOF), layers=shape.layers, tie_embeddings=shape.tie_embeddings)
     made = {}
     for name, options in runs.items():
-        plain = name.partition("#")[0]
-        strategy = kind(plain)(shape, **options)
-        micro = strategy.plan.micro
-        proof.demand(plain, small, micro, PROOF_TOKENS, options)
+        strategy = kind(_plain(name))(shape, **options)
         strategy.module.clock = clock
-        made[name] = strategy, proof.batch_of(shape, sequences * micro, tokens)
+        data = proof.batch_of(shape, sequences * strategy.plan.micro, tokens)
+        made[name] = strategy, data
+    _demand(runs, shape)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in made}
     for sample in range(samples + 1):
         for name, (strategy, data) in made.items():
@@ -86,6 +86,21 @@ def steps(
                 times = [(*span.action, span.start_s, span.end_s) for span in spans]
                 found[name].append({"step_s": slowest.item(), "spans": times})
     return found
+
+
+def _demand(runs: Mapping[str, Options], shape: LlamaConfig) -> None:
+    small = replace(config(PROOF), layers=shape.layers, tie_embeddings=shape.tie_embeddings)
+    most: dict[Any, tuple[str, Options]] = {}
+    for name, options in sorted(runs.items(), key=lambda run: run[1].get("micro", 0)):
+        cut = {what: value for what, value in options.items() if what != "micro"}
+        most[_plain(name), str(cut)] = _plain(name), options
+    for plain, options in most.values():
+        micro = options.get("micro", distributed.get_world_size())
+        proof.demand(plain, small, micro, PROOF_TOKENS, options)
+
+
+def _plain(name: str) -> str:
+    return name.partition("#")[0]
 
 
 def _there_and_back(held: Stage, number: int, data: Tensor, stream: Tensor, clock: Clock) -> None:
