@@ -15,6 +15,7 @@ from smml.llama.config import CONFIGS, LlamaConfig
 from smml.parallel.launch import Workers
 from smml.parallel.pipeline import draw, memory, messages
 from smml.parallel.pipeline.balance import splits
+from smml.parallel.pipeline.rehearse import rehearse
 from smml.parallel.pipeline.schedules import (
     Action,
     Schedule,
@@ -89,7 +90,7 @@ def test_a_step_is_never_shorter_than_its_longest_chain_or_its_busiest_rank(plan
         for rank in range(plan.ranks)
     )
     assert step.step_s >= max(one, busiest) * (1 - 1e-9)
-    assert simulate(plan, seconds, message_s=0.1).step_s >= step.step_s
+    assert rehearse(plan, seconds, message_s=0.1).step_s >= step.step_s
 
 
 def test_hand_computed_steps():
@@ -97,16 +98,30 @@ def test_hand_computed_steps():
     first, second = plan.actions
     assert [a[0] + str(a.micro) for a in first] == ["F0", "F1", "B0", "B1"]
     assert [a[0] + str(a.micro) for a in second] == ["F0", "B0", "F1", "B1"]
-    # F0 to 1, message to 1.5, F0 behind it to 4.5, B0 to 10.5, message to 11, B0 to 13 …
+    # F0 to 1, F0 behind it to 4, B0 to 10 and to 12 …
     seconds = by_stage([1.0, 3.0], [2.0, 6.0])
-    step = simulate(plan, seconds, message_s=0.5)
+    step = simulate(plan, seconds)
+    assert [s.end_s for s in step.spans[0]] == [1.0, 2.0, 12.0, 21.0]
+    assert [s.end_s for s in step.spans[1]] == [4.0, 10.0, 13.0, 19.0]
+    assert step.step_s == 21.0
+    assert step.bubble == pytest.approx(1 - (6 + 18) / 42)
+
+
+def test_messages_take_time_from_when_both_ends_have_begun_them():
+    plan, seconds = schedule("1f1b", 2, 2), by_stage([1.0, 3.0], [2.0, 6.0])
+    # Rank 0: F0 to 1, F1 to 2. Rank 1: F0 from 1.5, B0 to 10.5, the gradient is there at 11.
+    step = rehearse(plan, seconds, message_s=0.5)
     assert [s.end_s for s in step.spans[0]] == [1.0, 2.0, 13.0, 22.0]
     assert [s.end_s for s in step.spans[1]] == [4.5, 10.5, 13.5, 19.5]
-    assert step.step_s == 22.0
-    assert step.bubble == pytest.approx(1 - (6 + 18) / 44)
-    # Rank 0 begins a send behind each forward, and a receive before each backward.
-    busy = simulate(plan, seconds, message_s=0.5, begin_s=0.25)
-    assert [s.end_s for s in busy.spans[0]][:2] == [1.0, 2.25]
+    # Rank 0: sends from 1 to 1.25 and from 2.25 to 2.5, then asks for the gradient. Rank 1 asks first, twice at once …
+    step = rehearse(plan, seconds, begin_s=0.25)
+    assert [s.end_s for s in step.spans[0]][:2] == [1.0, 2.25]
+    assert [s.end_s for s in step.spans[1]] == [4.25, 10.5, 13.75, 19.75]
+
+
+@given(plans())
+def test_free_messages_change_nothing(plan):
+    assert rehearse(plan, even(plan)) == simulate(plan, even(plan))
 
 
 def test_1f1b_holds_as_many_as_lie_ahead_and_gpipe_all():

@@ -11,8 +11,9 @@ from smml.bench.setting import Setting
 from smml.measure import Record, Timing, record
 from smml.measure.record import git_commit
 from smml.parallel.launch import Workers, ranks_here
+from smml.parallel.pipeline.rehearse import rehearse
 from smml.parallel.pipeline.schedules import Action, Schedule
-from smml.parallel.pipeline.simulate import Span, Timeline, simulate
+from smml.parallel.pipeline.simulate import Span, Timeline
 
 TASKS = "smml.parallel.pipeline.tasks"
 LAYERS = 4  # of a rank
@@ -59,7 +60,7 @@ class Alone:
     def steps(self, plan: Schedule) -> list[Timeline]:
         """A step for each round, with the times of that round: what varies there varies in the step."""
         return [
-            simulate(
+            rehearse(
                 plan,
                 lambda a, times=times: times[a._replace(micro=a.micro % self.several)],
                 self.message_s,

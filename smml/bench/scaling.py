@@ -1,10 +1,10 @@
 """Every strategy on 1, 2 and 4 ranks, the same work each time: how much of the ranks is used, and what limits it.
 
-Steps are modelled as compute shared by the ranks' cores, stretched by the pipeline's bubble, and the bytes on the wire, none
-of them hidden. The largest of what this adds to an ideal step, or what it leaves unexplained, is named as the limit.
+A step is modelled as its share of one rank's, stretched by what all ranks at once cost each other on this machine, then by
+the pipeline's bubble, and the messages on the wire, none of them hidden. Each of these is measured or counted by itself; the
+one that costs most is named as the limit, or the rest, where what they leave unexplained is more.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from smml.bench.setting import Setting
 from smml.measure import Record, Timing
 from smml.parallel import links
 from smml.parallel.launch import Workers, ranks_here
-from smml.parallel.links import Link
+from smml.parallel.links import Link, Sent
 
 # A Llama of which one core takes a second a step; every strategy can cut it by four.
 MODEL = {"dim": 256, "layers": 4, "heads": 8, "kv_heads": 4, "head_dim": 32}
@@ -44,12 +44,14 @@ WIRE = {
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds that a step of `ranks` ranks takes beyond 1/ranks of one rank's, by cause; below 0 where it took less."""
+    """Seconds that a step of several ranks takes beyond its share of one rank's, by cause; `rest` is below 0 where messages
+    were hidden.
+    """
 
-    cores: float
+    machine: float
     bubble: float
     wire: float
-    unexplained: float
+    rest: float
 
     @property
     def largest(self) -> str:
@@ -63,25 +65,19 @@ def run(setting: Setting, ranks: Sequence[int] = RANKS) -> Iterator[Record]:
     one: dict[str, Timing] = {}
     for size in (r for r in ranks if r <= most):
         with Workers(size, threads=1) as workers:
-            wire = _links(workers) if size > 1 else {}
-            timings = bench.seconds(workers, STRATEGIES, MODEL, BATCH, TOKENS, samples=5)
-            one = one or timings
+            sent = _wire(workers) if size > 1 else dict.fromkeys(STRATEGIES, 0.0)
+            timings = bench.seconds(
+                workers, {"alone": {}, **STRATEGIES}, MODEL, BATCH, TOKENS, samples=5
+            )
+            one = one or dict(timings)
+            crowd = timings.pop("alone").p50 / one["alone"].p50
             limits = {
-                name: limits_of(name, one[name].p50, timing.p50, size, workers.backend, wire)
+                name: limits_of(name, one[name].p50, timing.p50, size, crowd, sent[name])
                 for name, timing in timings.items()
             }
-            predicted = {
-                name: timing.p50 - limits[name].unexplained for name, timing in timings.items()
-            }
-            for record in bench.records(
-                setting,
-                workers,
-                "scaling",
-                timings,
-                batch=BATCH,
-                tokens=TOKENS,
-                predicted_s=predicted,
-            ):
+            predicted = {name: timings[name].p50 - limit.rest for name, limit in limits.items()}
+            sizes = {"batch": BATCH, "tokens": TOKENS, "predicted_s": predicted}
+            for record in bench.records(setting, workers, "scaling", timings, **sizes):
                 name = record.inputs["peer"]
                 found = {
                     "efficiency": round(one[name].p50 / (size * timings[name].p50), 3),
@@ -92,46 +88,53 @@ def run(setting: Setting, ranks: Sequence[int] = RANKS) -> Iterator[Record]:
 
 
 def limits_of(
-    name: str, one_s: float, step_s: float, ranks: int, backend: str, wire: Mapping[str, Link]
+    name: str, one_s: float, step_s: float, ranks: int, crowd: float, wire_s: float
 ) -> Limits:
-    """What the step of `ranks` ranks lost against one rank's in `one_s` seconds."""
-    ideal = one_s / ranks
-    at_once = ranks if backend == "nccl" else min(ranks, len(os.sched_getaffinity(0)))
-    cores = one_s / at_once
+    """What the step of `ranks` ranks lost against one rank's of `one_s` seconds.
+
+    `crowd` is how many times as long one process's step takes with all ranks at it, each for itself; `wire_s` the seconds
+    of the step's messages.
+    """
+    share = one_s / ranks
     stages = ranks if name.startswith("pipeline") else 1
-    bubble = cores * (stages - 1) / MICRO
-    sent = wire_s(name, ranks, wire) if ranks > 1 else 0.0
-    return Limits(cores - ideal, bubble, sent, step_s - cores - bubble - sent)
+    bubble = share * crowd * (stages - 1) / MICRO
+    machine = share * (crowd - 1)
+    return Limits(machine, bubble, wire_s, step_s - share - machine - bubble - wire_s)
 
 
-def wire_s(name: str, ranks: int, wire: Mapping[str, Link]) -> float:
-    """Seconds of what the busiest rank sends in a step, by the bytes of its collectives over their links."""
+def _wire(workers: Workers) -> dict[str, float]:
+    """Seconds of every strategy's messages on the rank that sends most, by the links of torch's collectives.
+
+    Bytes are counted of MODEL, messages in the proof, whose model has as many layers.
+    """
+    payloads = collectives.SIZES[2::2]
+    timings = collectives.sweep(workers, WIRE.values(), payloads, by=collectives.TORCH)
+    fitted = collectives.fit(workers, timings)
+    found = {}
+    for name, options in STRATEGIES.items():
+        calls = bench.prove(workers, name.partition("#")[0], options)[0]["calls"]
+        found[name] = wire_s(name, workers.ranks, calls, {n: fitted[h] for n, h in WIRE.items()})
+    return found
+
+
+def wire_s(name: str, ranks: int, calls: Mapping[str, int], link: Mapping[str, Link]) -> float:
+    """Seconds of a step's messages, none hidden: of `calls` by collective, and of the bytes that `sends` counts."""
     from smml.parallel.strategies import kind
     from smml.parallel.strategy_tasks import config
 
     def of(rank: int) -> float:
-        sends = kind(name.partition("#")[0]).sends(
-            config(MODEL), rank, ranks, BATCH, TOKENS, **STRATEGIES[name]
-        )
+        cls, options = kind(name.partition("#")[0]), STRATEGIES[name]
+        sends = cls.sends(config(MODEL), rank, ranks, BATCH, TOKENS, **options)
         total = 0.0
         for collective, payload in sends.items():
-            if collective == "send":
-                total += payload * wire["all-gather"].seconds_per_byte
-            else:
-                sent = links.sent(WIRE[collective], ranks, payload)
-                total += sent.bytes * wire[collective].seconds_per_byte
+            if collective == "send":  # a message to a neighbour is a step of a ring
+                total += link["all-gather"].seconds(Sent(calls[collective], payload))
+                continue
+            one = links.sent(WIRE[collective], ranks, payload)
+            total += link[collective].seconds(Sent(calls[collective] * one.messages, one.bytes))
         return total
 
     return max(of(rank) for rank in range(ranks))
-
-
-def _links(workers: Workers) -> dict[str, Link]:
-    """torch's collectives as links, fitted on sizes about those of a layer."""
-    timings = collectives.sweep(
-        workers, WIRE.values(), collectives.SIZES[3::2], by=collectives.TORCH
-    )
-    fitted = collectives.fit(workers, timings)
-    return {name: fitted[hand] for name, hand in WIRE.items()}
 
 
 def table(records: Sequence[Record]) -> list[tuple[object, ...]]:

@@ -33,6 +33,7 @@ class Proof:
     worst_gradient: str
     parameters: float
     sent: Bytes
+    calls: dict[str, int]  # of each collective, in the last step
     expected: Bytes
     held: Bytes
     predicted: Bytes
@@ -95,6 +96,7 @@ def prove(
         worst_gradient=worst,
         parameters=max(_off(updated[n], p.detach()) for n, p in one.named_parameters()),
         sent=dict(wire.bytes),
+        calls=dict(wire.calls),
         expected=cls.sends(
             config, rank, ranks, batch, tokens, **options, **cls.decided(one, rank, ranks)
         ),

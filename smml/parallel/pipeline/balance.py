@@ -1,7 +1,8 @@
 """Uneven stages: how many layers each should hold where the last one also has the output matrix and the loss. Pure."""
 
+from smml.parallel.pipeline.rehearse import rehearse
 from smml.parallel.pipeline.schedules import schedule
-from smml.parallel.pipeline.simulate import Timeline, by_stage, simulate
+from smml.parallel.pipeline.simulate import Timeline, by_stage
 
 Pair = tuple[float, float]  # seconds of forward and of backward
 
@@ -29,5 +30,5 @@ def splits(
             [number * one + (stage == front) * more for stage, number in enumerate(split)]
             for one, more in zip(layer_s, ends_s, strict=True)
         ]
-        found[split] = simulate(plan, by_stage(*times), message_s, begin_s)
+        found[split] = rehearse(plan, by_stage(*times), message_s, begin_s)
     return found

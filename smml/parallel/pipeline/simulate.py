@@ -48,12 +48,8 @@ def even(plan: Schedule) -> Seconds:
     return by_stage([1 / plan.interleave] * plan.stages, [2 / plan.interleave] * plan.stages)
 
 
-def simulate(
-    plan: Schedule, seconds: Seconds, message_s: float = 0.0, begin_s: float = 0.0
-) -> Timeline:
-    """The step in which every action takes its `seconds`. What is sent to another rank arrives `message_s` later; to begin
-    a send or a receive keeps a rank from computing for `begin_s` (latency and overhead of LogP: D. Culler et al.,
-    PPoPP 1993).
+def simulate(plan: Schedule, seconds: Seconds) -> Timeline:
+    """The step in which every action takes its `seconds` and messages nothing.
 
     Raises UserError for actions that cannot all be done: one twice or missing, on a rank without its stage, or all
     ranks waiting for each other.
@@ -61,20 +57,16 @@ def simulate(
     _check_complete(plan)
     ends: dict[Action, float] = {}
     spans: list[list[Span]] = [[] for _ in range(plan.ranks)]
-    free_s = [0.0] * plan.ranks
     while len(ends) < 2 * plan.stages * plan.micro:
         before = len(ends)
         for rank, mine in enumerate(spans):
             for action in plan.actions[rank][len(mine) :]:
-                source = plan.needs(action)
-                earlier = action._replace(kind=FORWARD)
-                if {source, earlier} - {None, action} - ends.keys():
-                    break  # an input is yet to be made
-                came = source is not None and plan.sent_to(source) is not None
-                ready = ends[source] + message_s * came if source else 0.0
-                start = max(ready, free_s[rank] + begin_s * came)
+                inputs = {plan.needs(action), action._replace(kind=FORWARD)} - {None, action}
+                if inputs - ends.keys():
+                    break  # one is yet to be made
+                free = mine[-1].end_s if mine else 0.0
+                start = max([free, *(ends[made] for made in inputs)])
                 ends[action] = start + seconds(action)
-                free_s[rank] = ends[action] + begin_s * (plan.sent_to(action) is not None)
                 mine.append(Span(action, start, ends[action]))
         if len(ends) == before:
             raise UserError(_stuck(plan, spans))
