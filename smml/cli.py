@@ -164,6 +164,7 @@ def figures(
     ] = None,
 ) -> None:
     """Which figures kernels and strategies are to reach and what each machine's records say; nothing is measured."""
+    from smml.bench import scaling
     from smml.bench.figures import judge, plot_reached, table
     from smml.measure import load_folder
 
@@ -173,8 +174,9 @@ def figures(
             f"no machine has left records in {paths.results()}: run smml bench kernels."
         )
     for folder in folders:
-        reached = judge(load_folder(folder))
-        print(f"{folder.name}\n\n{table(reached)}\n")
+        known = load_folder(folder)
+        reached = judge(known)
+        print(f"{folder.name}\n\n{table(reached)}\n\n{scaling.table(known)}")
         if out:
             where = out if len(folders) == 1 else out.with_stem(f"{out.stem}-{folder.name}")
             print(f"{plot_reached(reached, folder.name, where)}\n")

@@ -53,3 +53,34 @@ def test_every_strategy_of_ours_is_in_the_table():
     listed = {name.partition("#")[0].partition("-")[0] for name in scaling.STRATEGIES}
     assert listed == {"data", "zero", "tensor", "pipeline", "context", "expert"}
     assert {name.partition("#")[0] for name in scaling.STRATEGIES} <= set(STRATEGIES)
+
+
+def test_the_table_lists_strategies_in_order_and_what_limits_them():
+    from datetime import UTC, datetime
+
+    from smml.measure import MachineId, Record
+
+    def made(peer: str, ranks: int, limit: str) -> Record:
+        return Record(
+            name=f"scaling/ranks-{ranks}/{peer}",
+            unit="tokens/s",
+            better="higher",
+            value=1234.0,
+            p20=1200.0,
+            p80=1300.0,
+            n=5,
+            inputs={"peer": peer, "ranks": ranks, "efficiency": 0.5, "limited_by": limit},
+            machine=MachineId(fingerprint="test", device="test"),
+            date=datetime(2026, 1, 2, tzinfo=UTC),
+            source="test",
+        )
+
+    shown = scaling.table(
+        [made("zero-3", 2, "wire"), made("data", 2, "rest"), made("data", 1, "—")]
+    )
+    assert shown.splitlines()[4:] == [
+        "| data | 1 | 1,234 | 50% | — |",
+        "| data | 2 | 1,234 | 50% | rest |",
+        "| zero-3 | 2 | 1,234 | 50% | wire |",
+    ]
+    assert scaling.table([]) == ""

@@ -5,7 +5,7 @@ the pipeline's bubble, and the messages on the wire, none of them hidden. Each o
 one that costs most is named as the limit, or the rest, where what they leave unexplained is more.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,16 +137,19 @@ def wire_s(name: str, ranks: int, calls: Mapping[str, int], link: Mapping[str, L
     return max(of(rank) for rank in range(ranks))
 
 
-def table(records: Sequence[Record]) -> list[tuple[object, ...]]:
-    """Rows of strategy, ranks, tokens a second, efficiency and limit, from the records of `run`."""
-    return [
-        (
-            r.inputs["peer"],
-            r.inputs["ranks"],
-            f"{r.value:,.0f}",
-            f"{r.inputs['efficiency']:.0%}",
-            r.inputs["limited_by"],
-        )
-        for r in records
-        if r.name.startswith("scaling/")
+def table(records: Iterable[Record]) -> str:
+    """The records of `run` as a Markdown table, strategies in their order; empty where there are none."""
+    found = [r for r in records if r.name.startswith("scaling/")]
+    order = list(STRATEGIES)
+    found.sort(key=lambda r: (order.index(r.inputs["peer"]), r.inputs["ranks"]))
+    rows = [
+        f"| {r.inputs['peer']} | {r.inputs['ranks']} | {r.value:,.0f} | {r.inputs['efficiency']:.0%} | "
+        f"{r.inputs['limited_by']} |"
+        for r in found
     ]
+    head = [
+        "The same work on more ranks\n",
+        "| strategy | ranks | tokens/s | efficiency | limited by |",
+        "|---|---|---|---|---|",
+    ]
+    return "\n".join([*head, *rows, ""]) if rows else ""
