@@ -55,6 +55,26 @@ def test_a_failing_notebook_leaves_copy_and_traceback_and_stops_no_other(tmp_pat
     assert state.finished
 
 
+def busy(file: Path, until: int, message: str) -> tuple[str, str]:
+    """Cells that count their executions in `file`, and assert that it is not the first few."""
+    return APPEND.format(str(file)), (
+        f"runs = Path({str(file)!r}).read_text().count('ran')\nassert runs >= {until}, {message!r}"
+    )
+
+
+def test_a_time_out_of_its_band_is_measured_again_but_not_for_ever(tmp_path, capsys):
+    add_notebook(tmp_path, "01_busy", *busy(tmp_path / "busy", 2, "too far off: Run again"))
+    add_notebook(tmp_path, "02_slow", *busy(tmp_path / "slow", 9, "too far off: run again"))
+    add_notebook(tmp_path, "03_wrong", *busy(tmp_path / "wrong", 9, "the count is wrong"))
+    found = run(course(tmp_path), Options()).notebooks
+    assert [o.status for o in found.values()] == ["passed", "failed", "failed"]
+    assert "run again" in found["00_module/02_slow"].error
+    times = [(tmp_path / name).read_text().count("ran") for name in ("busy", "slow", "wrong")]
+    assert times == [2, 3, 1]
+    assert "01_busy, attempt 2" in capsys.readouterr().out
+    assert not executed("00_module/01_busy").with_suffix(".traceback.txt").exists()
+
+
 def test_a_mended_notebook_loses_its_traceback(tmp_path):
     add_notebook(tmp_path, "01_x", "1 / 0")
     run(course(tmp_path), Options())

@@ -59,6 +59,13 @@ class Progress:
             self.running[name] = time.monotonic()
             self._describe()
 
+    def again(self, name: str, outcome: Outcome, attempt: int) -> None:
+        """A time was out of its band: the notebook is executed once more."""
+        with self.lock:
+            self.running[name] = time.monotonic()
+            self.console.print(f"… {name}, attempt {attempt}, for a busy machine may have caused:")
+            self.console.print(f"    {outcome.error}", markup=False)
+
     def done(self, name: str, outcome: Outcome) -> None:
         """A notebook ended."""
         with self.lock:
