@@ -22,6 +22,7 @@ FLOORS = [
     {"parallel"},
     {"train"},
     {"plan"},
+    {"aws"},
     {"cost"},
     {"profiling"},
     {"bench"},

@@ -1,37 +1,15 @@
-"""The command `smml`: doctor, run, site, bench, compare, format, lab."""
+"""Commands on this machine and what it reaches: doctor, bench, figures, compare, plot."""
 
-import os
-import shutil
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from smml import __version__, paths
+from smml import paths
+from smml.cli.notebooks import Profile
 from smml.errors import UserError
-from smml.plan.command_line import plan
-
-app = typer.Typer(
-    help="Self-managed machine learning, measured: run the notebooks, measure this machine, compare runs.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-Profile = Annotated[str, typer.Option(help="auto, cpu, gpu, multi_gpu or cluster.")]
 
 
-@app.callback(invoke_without_command=True)
-def version(
-    show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    """Self-managed machine learning, measured."""
-    if show:
-        print(f"smml {__version__}")
-        raise typer.Exit()
-
-
-@app.command()
 def doctor() -> None:
     """Examine this machine; every finding names its fix; exit 1 only for what blocks a run."""
     from smml.doctor import examine, exit_code, render
@@ -42,58 +20,6 @@ def doctor() -> None:
     raise typer.Exit(exit_code(findings))
 
 
-@app.command()
-def run(
-    notebooks: Annotated[
-        list[str] | None, typer.Argument(help="Names, paths or modules; all if none.")
-    ] = None,
-    profile: Profile = "auto",
-    timeout: Annotated[float, typer.Option(help="Seconds that one notebook may take.")] = 600.0,
-    jobs: Annotated[
-        int, typer.Option(help="Notebooks side by side, of those that do not measure.")
-    ] = 0,
-    fresh: Annotated[
-        bool, typer.Option(help="Start over even if the last run was interrupted.")
-    ] = False,
-    site: Annotated[bool, typer.Option(help="Build the site afterwards.")] = True,
-) -> None:
-    """Execute notebooks on this machine into build/, then build the site; goes on where it was interrupted."""
-    from smml.course import notebook as files
-    from smml.course.run import Options
-    from smml.course.run import run as execute
-
-    chosen = files.select(notebooks or [])
-    options = Options(profile, timeout, jobs or max(2, (os.cpu_count() or 2) // 2), fresh)
-    try:
-        state = execute(chosen, options)
-    except KeyboardInterrupt:
-        print(
-            "interrupted: what passed is kept, the same command goes on from there", file=sys.stderr
-        )
-        raise typer.Exit(130) from None
-    outcomes = [state.notebooks[n.name] for n in chosen]
-    passed = sum(o.status == "passed" for o in outcomes)
-    seconds = sum(o.seconds for o in outcomes)
-    where = paths.build() / "notebooks"
-    if site:
-        from smml.course.site import build
-
-        where = build(paths.checkout(), paths.build())
-    print(
-        f"{passed} passed, {len(chosen) - passed} failed in {seconds:.0f} s on {state.device}. Look at {where}"
-    )
-    raise typer.Exit(0 if passed == len(chosen) else 1)
-
-
-@app.command()
-def site() -> None:
-    """Build build/site/index.html from the executed copies, without running anything."""
-    from smml.course.site import build
-
-    print(f"Open {build(paths.checkout(), paths.build())}")
-
-
-@app.command()
 def bench(
     names: Annotated[
         list[str],
@@ -150,10 +76,6 @@ def _bench_apart(group: str, names: list[str], profile: str, out: Path) -> None:
     raise typer.Exit(1 if failed else 0)
 
 
-app.command()(plan)
-
-
-@app.command()
 def figures(
     records: Annotated[
         Path | None,
@@ -182,7 +104,6 @@ def figures(
             print(f"{plot_reached(reached, folder.name, where)}\n")
 
 
-@app.command()
 def compare(
     records: Annotated[
         Path | None, typer.Argument(help="Folder of records; default: the latest run's.")
@@ -226,7 +147,6 @@ def compare(
     raise typer.Exit(1 if slower else 0)
 
 
-@app.command()
 def plot(
     records: Annotated[
         Path | None,
@@ -263,41 +183,6 @@ def plot(
     print(f"{out}: {len(points)} kernels of {roof.name}")
 
 
-@app.command("format")
-def format_notebooks(
-    check: Annotated[
-        bool, typer.Option(help="Change nothing; exit 1 if a rule is broken.")
-    ] = False,
-) -> None:
-    """Bring notebooks into their stored form (no outputs) and name every rule that they break."""
-    from smml import atomic
-    from smml.course import notebook as files
-    from smml.course.rules import problems
-
-    found = []
-    for notebook in files.find():
-        text = files.canonical(notebook.node)
-        if not check and text != notebook.text:
-            atomic.write_text(notebook.path, text)
-            notebook = files.Notebook(notebook.path, notebook.name)
-        found += problems(notebook)
-    print("\n".join(found) if found else f"{len(files.find())} notebooks keep the rules")
-    raise typer.Exit(1 if found else 0)
-
-
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def lab(context: typer.Context) -> None:
-    """Open JupyterLab on the notebooks; further options go to JupyterLab."""
-    jupyter = shutil.which("jupyter", path=str(Path(sys.executable).parent)) or shutil.which(
-        "jupyter"
-    )
-    if jupyter is None:
-        raise UserError("jupyter is not installed here: run make lab, or pip install jupyterlab.")
-    # Containers run as root, where JupyterLab refuses to start unless it is told that this is meant.
-    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    os.execv(jupyter, [jupyter, "lab", f"--notebook-dir={paths.checkout()}", *root, *context.args])
-
-
 def _record_line(record) -> str:
     share = (
         f", {record.share_of_measured:.0%} of the measured ceiling"
@@ -305,16 +190,3 @@ def _record_line(record) -> str:
         else ""
     )
     return f"{record.name:44s} {record.value:.4g} {record.unit} (p20 {record.p20:.4g}, p80 {record.p80:.4g}, n {record.n}){share}"
-
-
-def main() -> None:
-    """Entry point: an error that the user can mend becomes one line and exit code 2."""
-    try:
-        app()
-    except UserError as error:
-        print(f"smml: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()
