@@ -7,13 +7,16 @@
 # PIP_ARGS="…"        passed to pip, e.g. the index of CPU-only torch builds (see the README)
 # ARGS="…"            passed to the command: make run ARGS="01_roofline --profile cpu"
 # STRICT=1            make test counts skips as failures
+# JOBS=4              processes that make test uses for all but notebooks, which measure and run alone
 
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 ARGS ?=
+JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+PYTEST := $(BIN)/python -m pytest $(if $(STRICT),--strict-skips)
 
 .PHONY: run test lint lab site doctor format venv system-deps clean
 
@@ -21,7 +24,8 @@ run: venv
 	$(BIN)/smml run $(ARGS)
 
 test: venv
-	$(BIN)/python -m pytest $(if $(STRICT),--strict-skips) $(ARGS)
+	$(PYTEST) --numprocesses=$(JOBS) --dist=loadgroup -m "not notebook" $(ARGS); \
+	  first=$$?; [ $$first -le 1 ] || exit $$first; $(PYTEST) -m notebook $(ARGS) && exit $$first
 
 lint: venv
 	$(BIN)/ruff check .

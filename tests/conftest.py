@@ -11,6 +11,7 @@ from hypothesis import settings
 
 import smml as smml_package  # noqa: F401  chooses how kernels run, before a test imports triton
 
+OF_RANKS = "test_parallel"
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("MPLBACKEND", "agg")
 # No deadline: the first example pays for imports. Derandomized: the same examples on every machine.
@@ -35,7 +36,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests out for which hardware or an extra is missing; notebooks, which measure, go last and alone."""
+    """Leave tests out for which hardware or an extra is missing; notebooks, which measure, go last.
+
+    Several processes (make test) take whole files, which share fixtures; the files that start ranks are one of them, for
+    they share those, and go first, for they take longest.
+    """
     from smml.hardware import detect
 
     missing = {}
@@ -48,7 +53,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker(marker)]
         if left_out:
             config.stash.setdefault(_LEFT_OUT, []).append(f"{len(left_out)} tests need {need}")
-    items.sort(key=lambda item: item.get_closest_marker("notebook") is not None)
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("notebook") is not None,
+            not item.path.stem.startswith(OF_RANKS),
+        )
+    )
+    for item in items:
+        of_ranks = item.path.stem.startswith(OF_RANKS)
+        item.add_marker(pytest.mark.xdist_group(OF_RANKS if of_ranks else item.path.stem))
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Config) -> None:
@@ -64,6 +77,10 @@ def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Co
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    # The second half of make test finds nothing in a selection without notebooks, the first nothing in one of them alone.
+    nothing = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
+    if nothing and "notebook" in session.config.getoption("markexpr"):
+        session.exitstatus = pytest.ExitCode.OK
     if session.config.getoption("--strict-skips") and reporter and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
