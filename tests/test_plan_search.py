@@ -11,8 +11,9 @@ from plan_runs import eight_billion
 
 from smml.errors import UserError
 from smml.plan.advice import advise
+from smml.plan.calibration import errors_text
 from smml.plan.cluster import cluster
-from smml.plan.command import errors, run
+from smml.plan.command_line import plan
 from smml.plan.layout import Job, Layout
 from smml.plan.memory import memory
 from smml.plan.report import memory_bar
@@ -106,8 +107,9 @@ def test_the_memory_bar_is_to_scale():
     assert "." not in full[full.index("[") : full.index("]")]
 
 
-def test_the_plan_says_memory_time_and_what_helps():
-    text = run("llama-3.1-8b", 8, "p5.48xlarge", tokens=1e11)
+def test_the_plan_says_memory_time_and_what_helps(capsys):
+    plan("llama-3.1-8b", 8, "p5.48xlarge", tokens=1e11)
+    text = capsys.readouterr().out
     for word in (
         "layout:",
         "memory  [",
@@ -120,7 +122,7 @@ def test_the_plan_says_memory_time_and_what_helps():
         "rejected",
     ):
         assert word in text, word
-    given = run(
+    plan(
         *("llama-3.1-8b", 8, "h100-96gb"),
         global_batch_size=16,
         tensor_parallel=1,
@@ -132,9 +134,10 @@ def test_the_plan_says_memory_time_and_what_helps():
         zero_stage=3,
         recompute="selective",
     )
+    given = capsys.readouterr().out
     assert "dp8 zero3 mbs2 recompute selective" in given
     assert "DOES NOT FIT" not in given
-    assert "mean error" in errors()
+    assert "mean error" in errors_text()
 
 
 @pytest.mark.parametrize(
@@ -149,6 +152,30 @@ def test_the_plan_says_memory_time_and_what_helps():
         ({"dtype": "fp3"}, "dtype is 'fp3'"),
         ({"sequence_length": 0}, "sequence_length is 0"),
         ({"memory_limit_gib": -5}, "memory_limit_bytes is"),
+        ({"memory_limit_gib": 0.001}, "none of .* layouts.*memory: needs"),
+        ({"memory_limit_gib": 900.0}, "memory_limit is 900 GiB: NVIDIA H100"),
+        ({"memory_limit_gib": float("inf")}, "memory_limit is inf"),
+        ({"memory_limit_gib": float("nan")}, "memory_limit_bytes is nan"),
+        ({"tokens": float("nan")}, "tokens is nan"),
+        ({"tokens": float("inf")}, "tokens is inf"),
+        ({"accelerator": "h100, 0 W"}, "accelerator is 'h100, 0 W'.*no power"),
+        ({"accelerator": "h100, 1.2.3 W"}, "accelerator is .*no power"),
+        ({"accelerator": "h100,"}, "accelerator is 'h100,'"),
+        ({"accelerator": "c5.large"}, "accelerator is 'c5.large'"),
+        ({"accelerator": "a100", "dtype": "fp8"}, "dtype is 'fp8'.*A100"),
+        ({"accelerator": "v100"}, "dtype is 'bf16'.*V100"),
+        ({"accelerator": "a100", "attention": "flash3"}, "attention is 'flash3'.*A100.*Ampere"),
+        ({"network": "token"}, "network is 'token'"),
+        ({"network_gbit_per_s": float("inf")}, "network_gbit_per_s is inf"),
+        ({"price_usd_per_gpu_hour": float("inf")}, "price_usd_per_gpu_hour is inf"),
+        ({"price_usd_per_gpu_hour": -1.0}, "price_usd_per_gpu_hour is -1"),
+        ({"interleave": 2, "pipeline_parallel": 1}, "interleave 2 needs pipeline_parallel"),
+        ({"context_parallel": 8, "sequence_length": 100}, "context_parallel 8 cannot"),
+        ({"expert_parallel": 2}, "expert_parallel 2 does not divide experts 1"),
+        ({"model": "gpt-175b", "sequence_length": 4096}, "sequence_length is 4096.*2048 learned"),
+        ({"gpus": 16_384, "global_batch_size": 3}, "global_batch_size 3"),
+        ({"gpus": 10_000_000}, "goodput is .*never ends"),
+        ({"storage_bytes_per_s": 1.0}, "goodput is .*storage_bytes_per_s"),
         ({"tokens": -1}, "tokens is -1"),
         ({"detection_s": -1}, "detection_s is -1"),
         ({"storage_bytes_per_s": 0}, "storage_bytes_per_s is 0"),
@@ -158,12 +185,12 @@ def test_the_plan_says_memory_time_and_what_helps():
 )
 def test_the_plan_names_a_wrong_argument(arguments, said):
     with pytest.raises(UserError, match=said) as caught:
-        run(**({"model": "llama-3.1-8b", "gpus": 8} | arguments))
+        plan(**({"model": "llama-3.1-8b", "gpus": 8} | arguments))
     assert "\n" not in str(caught.value)
 
 
 def test_the_planner_needs_no_torch():
-    code = "import sys, smml.plan.command; print('torch' in sys.modules)"
+    code = "import sys, smml.plan.planning, smml.plan.pages.folder; print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 

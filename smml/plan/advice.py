@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from smml.plan.cluster import Cluster, Fabric
+from smml.plan.cluster import LATE, Cluster, Fabric
 from smml.plan.layout import Job, Layout
 from smml.plan.memory import memory
 from smml.plan.step import step
@@ -48,10 +48,7 @@ def _changes(
             yield f"engine {engine} instead of eager", cluster, replace(job, engine=engine), layout
     if job.attention == "unfused":
         yield "FlashAttention instead of unfused", cluster, replace(job, attention="flash"), layout
-    if job.attention == "flash" and cluster.accelerator.architecture.split()[0] in (
-        "Hopper",
-        "Blackwell",
-    ):
+    if job.attention == "flash" and cluster.accelerator.architecture.split()[0] in LATE:
         yield (
             "attention of FlashAttention-3 or cuDNN",
             cluster,

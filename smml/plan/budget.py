@@ -11,19 +11,28 @@ DAY_S, HOUR_S = 86_400, 3600
 
 @dataclass(frozen=True)
 class Budget:
-    """What `tokens` tokens take: steps, seconds of training, of the wall clock with failures, hours, USD (or None)."""
+    """What `tokens` tokens take: steps, seconds of training, of the wall clock with failures, hours, USD (or None).
+
+    `gpu_hours` are those of the accelerators that work, `billed_gpu_hours` of the whole lots that are paid for.
+    """
 
     tokens: float
     steps: int
     training_s: float
     wall_s: float
     gpu_hours: float
+    billed_gpu_hours: float
     usd: float | None
 
     @property
     def days(self) -> float:
         """Days of the wall clock."""
         return self.wall_s / DAY_S
+
+    @property
+    def usd_per_million_tokens(self) -> float | None:
+        """Of training, failures included; None without a price."""
+        return None if self.usd is None else self.usd / self.tokens * 1e6
 
 
 def budget(step: Step, tokens: float, goodput: float = 1.0) -> Budget:
@@ -38,6 +47,7 @@ def budget(step: Step, tokens: float, goodput: float = 1.0) -> Budget:
     steps = math.ceil(tokens / step.job.tokens_per_step)
     training = steps * step.seconds
     wall = training / goodput
-    hours = wall * step.cluster.gpus / HOUR_S
+    hours, billed = (wall * n / HOUR_S for n in (step.cluster.gpus, step.cluster.billed_gpus))
     price = step.cluster.price_usd_per_gpu_hour
-    return Budget(tokens, steps, training, wall, hours, None if price is None else hours * price)
+    usd = None if price is None else billed * price
+    return Budget(tokens, steps, training, wall, hours, billed, usd)

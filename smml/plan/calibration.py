@@ -7,11 +7,11 @@ from importlib import resources
 from pathlib import Path
 
 from smml.errors import UserError
+from smml.plan.amounts import GIB
 from smml.plan.memory import activation_bytes, memory
 from smml.plan.published import Published, read_row
 from smml.plan.step import step
 
-GIB = 2**30
 TIMES = (
     *("step_time", "tokens_per_s_per_gpu", "tokens_per_s", "samples_per_s"),
     *("tflops_per_gpu", "mfu", "hfu", "training_days"),
@@ -127,3 +127,15 @@ def summary(errors: Iterable[Error]) -> dict[str, tuple[float, float, int]]:
     for entry in errors:
         groups.setdefault(entry.kind, []).append(abs(entry.error))
     return {kind: (sum(g) / len(g), max(g), len(g)) for kind, g in groups.items()}
+
+
+def errors_text(folder: Path | None = None) -> str:
+    """Predicted beside measured for every row of the CSV files in `folder`, or of those that the planner was calibrated
+    on, and their sums: what `smml plan --errors` prints. Raises UserError for rows that cannot be read.
+    """
+    rows = compare(read_folder(folder))
+    lines = [
+        f"{kind}: mean error {mean:.1%}, largest {worst:.1%}, {count} rows"
+        for kind, (mean, worst, count) in summary(rows).items()
+    ]
+    return "\n".join([*map(str, rows), *lines])

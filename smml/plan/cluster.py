@@ -1,5 +1,6 @@
 """On what: accelerators in nodes, the links in a node and between nodes, and what an accelerator-hour costs. Pure."""
 
+import math
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -19,6 +20,8 @@ _REFERENCE = {
 # The board that is meant where only the chip is named.
 _USUAL = {"a100": "a100-80gb-sxm", "h100": "h100-sxm", "h200": "h200-sxm", "v100": "v100-16gb"}
 _SLOTS = ("pcie", "nvl")
+# Architectures whose matrix units read shared memory by themselves, for which FlashAttention-3 and its like are written.
+LATE = ("Hopper", "Blackwell")
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,10 @@ class Fabric:
 
 @dataclass(frozen=True)
 class Cluster:
-    """`gpus` accelerators, `gpus_per_node` of them joined by `inside`, nodes joined by `between`."""
+    """`gpus` accelerators, `gpus_per_node` of them joined by `inside`, nodes joined by `between`.
+
+    `instance` is the EC2 type where one was named; accelerators are paid for in whole lots of `sold_by`.
+    """
 
     key: str
     gpus: int
@@ -42,6 +48,18 @@ class Cluster:
     power_w: float | None
     bandwidth_bytes_per_s: float
     price_usd_per_gpu_hour: float | None = None
+    sold_by: int = 1
+    instance: str | None = None
+
+    @property
+    def nodes(self) -> int:
+        """Nodes that the accelerators stand in."""
+        return -(-self.gpus // self.gpus_per_node)
+
+    @property
+    def billed_gpus(self) -> int:
+        """Accelerators that are paid for: whole lots."""
+        return -(-self.gpus // self.sold_by) * self.sold_by
 
     @cached_property
     def accelerator(self) -> Accelerator:
@@ -107,18 +125,22 @@ class Cluster:
         """
         return self.accelerator.memory.value - constant("context_bytes")
 
-    def at_price(self, usd_per_gpu_hour: float) -> "Cluster":
-        """The same cluster at another price."""
-        return replace(self, price_usd_per_gpu_hour=usd_per_gpu_hour)
+    def at_price(self, usd_per_gpu_hour: float, sold_by: int = 1) -> "Cluster":
+        """The same cluster at another price, sold in lots of `sold_by`."""
+        return replace(self, price_usd_per_gpu_hour=usd_per_gpu_hour, sold_by=sold_by)
 
     def group(self, ranks: int, stride: int) -> Fabric:
         """The link of a collective over `ranks` ranks that stand `stride` apart in the order of ranks.
 
-        Inside a node it is `inside`. Across nodes every member in a node brings its own adapter, up to `inside`.
+        Inside a node it is `inside`. Across nodes every member in a node brings its own adapter, up to `inside`; where
+        nodes do not divide into groups, or the last node is not full, the group with the fewest there is waited for.
         """
-        if ranks * stride <= self.gpus_per_node or self.gpus <= self.gpus_per_node:
+        span, node = ranks * stride, self.gpus_per_node
+        if self.gpus <= node or (span <= node and node % span == 0):
             return self.inside
-        members = max(1, min(ranks, self.gpus_per_node // stride))
+        alone = span >= self.gpus  # one group, which only a last node that is not full cuts short
+        fewest = (self.gpus % node or node) // stride if alone else math.gcd(ranks, node // stride)
+        members = max(1, min(ranks, fewest))
         return Fabric(
             self.between.kind,
             min(self.inside.bandwidth_bytes_per_s, members * self.between.bandwidth_bytes_per_s),
@@ -150,24 +172,27 @@ def cluster(
         "gpus_per_node": gpus_per_node,
         "price_usd_per_gpu_hour": price_usd_per_gpu_hour,
     }.items():
-        if value is not None and not value > 0:
+        if value is not None and not 0 < value < math.inf:
             raise UserError(f"{field} is {value!r}: give a number above 0 or leave it out.")
+    if gpus_per_node is not None and gpus_per_node != int(gpus_per_node):
+        raise UserError(f"gpus_per_node is {gpus_per_node!r}: give a whole number of 1 or more.")
     name, *rest = (part.strip() for part in accelerator.lower().split(","))
     hosted = instance(name)
     if hosted is not None and hosted.accelerator is not None:
         key, per_node = hosted.accelerator, hosted.accelerator_count
+        sold_by = per_node if price_usd_per_gpu_hour is None else 1
         network = network or ("efa" if hosted.efa else "ethernet")
         gbit = hosted.network_baseline.value / per_node
         price_usd_per_gpu_hour = price_usd_per_gpu_hour or hosted.price_usd_per_accelerator_hour
     else:
-        key = _key(name)
+        key, hosted, sold_by = _key(name), None, 1
         per_node, gbit = _node_of(key)
     device = accelerators()[key]
     power = device.power.value if device.power else None
     memory = device.bandwidth.value
     for part in rest:
-        said = re.fullmatch(r"([\d.]+) ?(w|tb/s)", part)
-        if said is None:
+        said = re.fullmatch(r"(\d+\.?\d*|\.\d+) ?(w|tb/s)", part)
+        if said is None or not float(said[1]) > 0:
             raise UserError(
                 f"accelerator is {accelerator!r}: {part!r} is no power ('500 W') and no bandwidth ('2.4 TB/s'). "
                 "Correct or drop it."
@@ -195,6 +220,8 @@ def cluster(
         power,
         memory,
         price_usd_per_gpu_hour,
+        sold_by,
+        hosted.name if hosted else None,
     )
 
 

@@ -9,7 +9,8 @@ import math
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
-from smml.plan.cluster import Cluster
+from smml.errors import UserError
+from smml.plan.cluster import LATE, Cluster
 from smml.plan.constants import constant, constant_of
 from smml.plan.layout import Job, Layout
 from smml.plan.traffic import (
@@ -162,6 +163,11 @@ def _attention(cluster: Cluster, job: Job, layout: Layout) -> tuple[float, float
     flops = 4 * pairs * heads * shape.head_dim
     if job.attention != "unfused":
         architecture = cluster.accelerator.architecture.split()[0]
+        if job.attention == "flash3" and architecture not in LATE:
+            raise UserError(
+                f"attention is 'flash3': it is written for {' and '.join(LATE)}, {cluster.accelerator.name} is "
+                f"{architecture}. Choose 'flash'."
+            )
         ahead, back = (
             constant(f"flash3_{side}_share")
             if job.attention == "flash3"

@@ -7,6 +7,7 @@ checkpoint, and may strike during a restart too.
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -94,6 +95,25 @@ def expected_goodput(reliability: Reliability, interval_s: float) -> float:
     if exponent + recovery > 700:
         return 0.0
     return interval_s / (mean * math.exp(recovery) * math.expm1(exponent))
+
+
+def most_failures(reliability: Reliability, seconds: float, confidence: float) -> int:
+    """The fewest failures that are not exceeded in `confidence` of all spans of `seconds` (Poisson); raises UserError.
+
+    Above a thousand expected ones by the normal distribution of the same mean and variance.
+    """
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence is {confidence!r}: give a number above 0 and below 1.")
+    expected = seconds / reliability.mean_time_between_failures_s
+    if expected > 1000:
+        return math.ceil(expected + NormalDist().inv_cdf(confidence) * math.sqrt(expected))
+    count, chance = 0, math.exp(-expected)
+    below = chance
+    while below < confidence:
+        count += 1
+        chance *= expected / count
+        below += chance
+    return count
 
 
 @dataclass(frozen=True)

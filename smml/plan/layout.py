@@ -35,6 +35,12 @@ class Job:
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("engine", self.engine, ("eager", "fused", "compiled"))
         _one_of("attention", self.attention, ("unfused", "flash", "flash3"))
+        positions = self.shape.learned_positions
+        if positions and self.sequence_length > positions:
+            raise UserError(
+                f"sequence_length is {self.sequence_length}: {self.shape.name} has {positions} learned positions. "
+                "Give no more than these."
+            )
 
     @property
     def tokens_per_step(self) -> int:

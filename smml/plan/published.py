@@ -6,10 +6,10 @@ tie_embeddings, experts, experts_per_token, tokens. What a row does not state is
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smml.errors import UserError
-from smml.plan.cluster import Cluster, cluster
+from smml.plan.cluster import LATE, Cluster, cluster
 from smml.plan.layout import Job, Layout
 from smml.plan.shape import CONVENTIONS, NAMES, Convention, ModelShape, named_shape
 
@@ -22,7 +22,6 @@ DTYPES = {
     "amp_bf16": "bf16",
     "amp_fp8": "fp8",
 }
-LATE = ("Hopper", "Blackwell")
 YES = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -165,7 +164,9 @@ def read_row(cells: Mapping[str, str | None], where: str = "row") -> list[Publis
 def _shape(row: _Row) -> ModelShape:
     name = row.text("model", "model")
     if name in NAMES and not row.text("layers"):
-        return named_shape(name)
+        shape = named_shape(name)
+        positions = max(shape.learned_positions, row.count("seq")) if not shape.gated else 0
+        return replace(shape, learned_positions=positions)
     gated = row.flag("gated_mlp")
     dim, heads = row.count("hidden"), row.count("heads")
     tied = named_shape(name).tie_embeddings if name in NAMES else not gated

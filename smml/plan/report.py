@@ -3,13 +3,13 @@
 from dataclasses import fields
 
 from smml.plan.advice import Change
-from smml.plan.budget import Budget
-from smml.plan.goodput import Reliability
+from smml.plan.amounts import GIB, count, span
+from smml.plan.calibration import compare, read_folder, summary
 from smml.plan.memory import Memory
+from smml.plan.planning import Plan
 from smml.plan.search import Found
 from smml.plan.step import Step
 
-GIB = 2**30
 _LETTERS = {
     "weights": "W",
     "gradients": "G",
@@ -21,14 +21,32 @@ _LETTERS = {
 }
 
 
+def text(plan: Plan) -> str:
+    """All that `smml plan` prints."""
+    over = "" if plan.fits else "\n        DOES NOT FIT: recompute, shard or cut more"
+    given = "the layout was given; leave a field out to have it searched"
+    return "\n\n".join(
+        (
+            headline(plan.step),
+            memory_bar(plan.memory, plan.limit_bytes) + over,
+            time_breakdown(plan.step),
+            utilization(plan.step),
+            cost(plan),
+            help_most(plan.advice),
+            given if plan.found is None else rejections(plan.found),
+            trust(),
+        )
+    )
+
+
 def headline(step: Step) -> str:
     """What is planned, on what, how."""
     job, place, layout = step.job, step.cluster, step.layout
     power = "" if place.power_w is None else f", {place.power_w:g} W"
     return "\n".join(
         (
-            f"{job.shape.name} ({_count(job.shape.parameters)} parameters), sequences of {job.sequence_length:,}, "
-            f"{job.global_batch_size:,} a step ({_count(job.tokens_per_step)} tokens), {job.dtype}, "
+            f"{job.shape.name} ({count(job.shape.parameters)} parameters), sequences of {job.sequence_length:,}, "
+            f"{job.global_batch_size:,} a step ({count(job.tokens_per_step)} tokens), {job.dtype}, "
             f"{job.engine} kernels, {job.attention} attention",
             f"{place.gpus:,} × {place.accelerator.name}{power}; {place.inside.kind} "
             f"{place.inside.bandwidth_bytes_per_s / 1e9:.0f} GB/s in nodes of {place.gpus_per_node}, {place.between.kind} "
@@ -57,12 +75,12 @@ def memory_bar(memory: Memory, limit_bytes: float, width: int = 60) -> str:
 def time_breakdown(step: Step, width: int = 40) -> str:
     """One line a part, largest first, with its share of the step to scale."""
     total = step.seconds
-    lines = [f"step    {_seconds(total)}"]
+    lines = [f"step    {span(total)}"]
     for name, seconds in sorted(step.parts.items(), key=lambda item: -item[1]):
         if seconds > 0.001 * total:
             share = seconds / total
             lines.append(
-                f"  {name:17s} {share:6.1%} {_seconds(seconds):>9s} {'█' * round(share * width)}"
+                f"  {name:17s} {share:6.1%} {span(seconds):>9s} {'█' * round(share * width)}"
             )
     return "\n".join(lines)
 
@@ -85,23 +103,39 @@ def utilization(step: Step) -> str:
     )
 
 
-def cost(spent: Budget, reliability: Reliability, interval_s: float, goodput: float) -> str:
-    """Days, hours and dollars of a whole training, and what failures take of it."""
-    usd = "price unknown" if spent.usd is None else f"{spent.usd:,.0f} USD"
+def cost(plan: Plan) -> str:
+    """Days, hours and dollars of a whole training, what failures take of it, and whose price it is."""
+    spent, reliability = plan.budget, plan.reliability
+    usd = "no price given" if spent.usd is None else f"{spent.usd:,.0f} USD"
+    if plan.offer is not None:
+        usd += f" ({plan.offer}, {plan.offer.date})"
+    billed = ""
+    if spent.billed_gpu_hours > spent.gpu_hours:
+        place = plan.step.cluster
+        billed = f"; {place.billed_gpus - place.gpus} of {place.billed_gpus:,} billed accelerators stand idle"
     return (
-        f"run     {_count(spent.tokens)} tokens: {spent.steps:,} steps, {spent.days:.1f} days, "
-        f"{spent.gpu_hours:,.0f} accelerator-hours, {usd}\n"
-        f"        goodput {goodput:.1%}: a failure every {reliability.mean_time_between_failures_s / 3600:.1f} h, "
-        f"{_seconds(reliability.recovery_s)} to recover, a checkpoint of {_seconds(reliability.checkpoint_s)} every "
-        f"{_seconds(interval_s)} (Daly's optimum)"
+        f"run     {count(spent.tokens)} tokens: {spent.steps:,} steps, {spent.days:.1f} days, "
+        f"{spent.gpu_hours:,.0f} accelerator-hours, {usd}{billed}\n"
+        f"        goodput {plan.goodput:.1%}: a failure every {reliability.mean_time_between_failures_s / 3600:.1f} h, "
+        f"{span(reliability.recovery_s)} to recover, a checkpoint of {span(reliability.checkpoint_s)} every "
+        f"{span(plan.interval_s)} (Daly's optimum)"
     )
 
 
-def help_most(changes: list[Change], count: int = 5) -> str:
+def trust() -> str:
+    """How far off the planner is on the steps that it was calibrated on."""
+    mean, worst, rows = summary(compare(read_folder()))["step time"]
+    return (
+        f"trust   on the {rows} published steps it was calibrated on the planner is {mean:.1%} off in the mean, "
+        f"{worst:.1%} at most (smml plan --errors); runs of other software and machines lie further off"
+    )
+
+
+def help_most(changes: list[Change], most: int = 5) -> str:
     """The changes that save most, one a line."""
     lines = [
-        f"  {change.saved:6.1%}  {_seconds(change.seconds):>9s}  {change.what}"
-        for change in changes[:count]
+        f"  {change.saved:6.1%}  {span(change.seconds):>9s}  {change.what}"
+        for change in changes[:most]
     ]
     return "\n".join(
         ["what would help most (each alone, predicted again):", *(lines or ["  nothing tried"])]
@@ -113,22 +147,7 @@ def rejections(found: Found) -> str:
     kept = found.considered - len(found.rejected)
     lines = [f"{found.considered:,} layouts judged, {kept:,} possible; rejected:"]
     lines += [
-        f"  {count:6,d}  {name}, such as {example.layout}: {example.reason}"
-        for name, count, example in found.grouped()
+        f"  {number:6,d}  {name}, such as {example.layout}: {example.reason}"
+        for name, number, example in found.grouped()
     ]
     return "\n".join(lines if len(lines) > 1 else [lines[0].replace("; rejected:", "")])
-
-
-def _count(number: float) -> str:
-    for limit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= limit:
-            return f"{number / limit:.4g}{letter}"
-    return f"{number:.4g}"
-
-
-def _seconds(seconds: float) -> str:
-    if seconds >= 3600:
-        return f"{seconds / 3600:.3g} h"
-    if seconds >= 120:
-        return f"{seconds / 60:.3g} min"
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"

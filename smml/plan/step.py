@@ -52,6 +52,10 @@ class Step:
         """Of one rank."""
         return self.tokens_per_s / self.cluster.gpus
 
+    def on(self, cluster: Cluster) -> "Step":
+        """The same step on a cluster that differs in its price only."""
+        return replace(self, cluster=cluster)
+
     def flops(self, convention: Convention) -> float:
         """FLOPs of the step by a named convention; "hardware" is what was computed, recomputation included.
 
