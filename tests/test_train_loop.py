@@ -20,7 +20,7 @@ from smml.llama.tokenizer import Tokenizer
 from smml.train import card, checkpoint, log
 from smml.train.config import TrainConfig, read
 from smml.train.evaluate import evaluate
-from smml.train.loop import train
+from smml.train.loop import Stopped, train
 from smml.train.optimizer import adamw
 from smml.train.precision import Peak
 from smml.train.shards import Tokens
@@ -70,6 +70,42 @@ def test_a_resumed_run_has_the_same_curve_bit_for_bit(base, tmp_path, capsys):
     names = [path.name for path in checkpoint.steps(part / "checkpoints")]
     assert names == ["step-00000010", "step-00000012"], "the newest two are kept"
     assert list((part / "tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize("after", [1, 6, 11])
+def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_and_goes_on_with_the_same_curve(
+    base, tmp_path, after
+):
+    whole = train(config_of(base, tmp_path / "whole"))
+    steps_seen = []
+
+    def stop() -> bool:
+        # Asked after every step: the log of earlier steps may not be written yet, the count is.
+        steps_seen.append(None)
+        return len(steps_seen) >= after
+
+    part = config_of(base, tmp_path / "part", evaluate_every=12, checkpoint_every=12, log_every=5)
+    with pytest.raises(Stopped, match="stopped after step") as stopped:
+        train(part, stop=stop)
+    kept = [path.name for path in checkpoint.steps(tmp_path / "part" / "checkpoints")]
+    assert kept == [f"step-{stopped.value.step:08d}"]
+    assert 1 <= stopped.value.step <= after
+    assert max(log.curve(tmp_path / "part")) == stopped.value.step
+    resumed = train(config_of(base, tmp_path / "part", resume=True))
+    assert resumed.losses == whole.losses
+
+
+def test_a_run_that_is_asked_to_stop_at_its_last_step_ends_as_usual(base, tmp_path):
+    asked = []
+
+    def stop() -> bool:
+        asked.append(None)
+        return len(asked) >= 12
+
+    late = dict.fromkeys(("log_every", "evaluate_every", "checkpoint_every"), 100)
+    run = train(config_of(base, tmp_path / "r", **late), stop=stop)
+    assert list(run.losses) == list(range(1, 13))
+    assert run.held_out is not None
 
 
 def test_a_finished_run_can_be_resumed_and_does_nothing(base, tmp_path):

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -38,13 +39,29 @@ class Run:
     seconds: float
 
 
+class Stopped(Exception):
+    """The run was asked to stop; a checkpoint holds all `step` steps that it made.
+
+    No evaluation comes before that checkpoint: time is short, so one that was due at this very step is left out.
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+
+
 def train(
-    config: TrainConfig, *, dtype: torch.dtype | None = None, peak: Peak | None = None
+    config: TrainConfig,
+    *,
+    dtype: torch.dtype | None = None,
+    peak: Peak | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Run:
     """Train as configured; log, checkpoints and tokens go to `config.out`. `peak` is what speed is a share of.
 
-    `dtype` is what "auto" came to, where the caller knows the ceilings. Raises UserError for an `out` that holds a run
-    already (without resume), and whatever data, model and checkpoint raise.
+    `dtype` is what "auto" came to, where the caller knows the ceilings. `stop` is asked after each step: once it says
+    yes, a checkpoint is written and Stopped raised. Raises UserError for an `out` that holds a run already (without
+    resume), and whatever data, model and checkpoint raise.
     """
     began = time.perf_counter()
     device = choose_device(config.device)
@@ -79,7 +96,9 @@ def train(
     flops = counts.training_flops(shape, config.batch_size, config.sequence_length)
     meter = Meter(config.step_tokens, flops, config.steps, start, peak, device)
     with RunLog(config.out, start) as log:
-        held_out = _steps(config, model, optimizer, batches, data, same, start, dtype, meter, log)
+        held_out = _steps(
+            config, model, optimizer, batches, data, same, start, dtype, meter, log, stop
+        )
     losses = curve(config.out)
     return Run(config, model, data, losses, held_out, dtype, time.perf_counter() - began)
 
@@ -95,6 +114,7 @@ def _steps(
     dtype: torch.dtype,
     meter: Meter,
     log: RunLog,
+    stop: Callable[[], bool],
 ) -> Evaluation | None:
     """Steps start … config.steps, in stretches between which something else is due; the last held-out evaluation."""
 
@@ -108,8 +128,12 @@ def _steps(
         {start, config.steps, *(s for e in every for s in range(e, config.steps, e) if s > start)}
     )
     evaluation = held_out() if start == config.steps else None
-    for first, last in pairwise(stops):
-        _stretch(config, model, optimizer, batches, first, last, dtype, meter, log)
+    for first, planned in pairwise(stops):
+        last = _stretch(config, model, optimizer, batches, first, planned, dtype, meter, log, stop)
+        if last < config.steps and stop():
+            log.flush()
+            _save(config, last, batches, model, optimizer, data, same)
+            raise Stopped(last)
         with meter.paused():
             if last % config.evaluate_every == 0 or last == config.steps:
                 evaluation = held_out()
@@ -136,8 +160,12 @@ def _stretch(
     dtype: torch.dtype,
     meter: Meter,
     log: RunLog,
-) -> None:
-    """Steps first … last − 1, without waiting for the device in between; then their lines in the log."""
+    stop: Callable[[], bool],
+) -> int:
+    """Steps first … last − 1, without waiting for the device in between; then their lines in the log.
+
+    Ends after the step during which `stop` came to say yes; returns the steps made since the run began.
+    """
     device = meter.device
     results: list[tuple[Tensor, Tensor]] = []
     for step in range(first, last):
@@ -155,6 +183,9 @@ def _stretch(
                 dtype=dtype,
             )
         )
+        if stop():
+            last = step + 1
+            break
     figures = torch.stack([torch.stack(pair) for pair in results]).tolist()  # waits for the device
     speed = meter.lap(last)
     for step, (loss, norm) in enumerate(figures, first + 1):
@@ -182,6 +213,7 @@ def _stretch(
         )
     if last % config.log_every == 0 or last == config.steps:
         show(meter.text(last, figures[-1][0], speed), stays=False)
+    return last
 
 
 def _save(
