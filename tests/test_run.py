@@ -129,8 +129,10 @@ def test_a_notebook_over_its_time_is_ended_with_all_its_processes(tmp_path):
         "01_x",
         f"{child}\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(p.pid))\np.wait()",
     )
-    state = run(course(tmp_path), Options(timeout_s=8))
-    outcome = state.notebooks["00_module/01_x"]
+    for seconds in (8, 24, 72):  # a busy machine needs longer to come to the cell
+        outcome = run(course(tmp_path), Options(timeout_s=seconds)).notebooks["00_module/01_x"]
+        if (tmp_path / "pid").exists():
+            break
     assert outcome.status == "timeout"
     assert "--timeout" in outcome.error
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
