@@ -6,7 +6,12 @@ from typing import Annotated
 import typer
 
 from smml import __version__
+from smml.aws.prices_command import app as prices
 from smml.cli import machine, notebooks
+from smml.cost.audit.audit_command import audit
+from smml.cost.decide_command import app as decide
+from smml.cost.fourteen_steps_command import steps
+from smml.cost.services_command import services
 from smml.errors import UserError
 from smml.plan.command_line import plan
 
@@ -40,9 +45,11 @@ OF_THE_MACHINE = {
     "compare": machine.compare,
     "plot": machine.plot,
 }
-FROM_FACTS = {"plan": plan}
+FROM_FACTS = {"plan": plan, "audit": audit, "services": services, "steps": steps}
 for _name, _command in (OF_NOTEBOOKS | OF_THE_MACHINE | FROM_FACTS).items():
     app.command(_name)(_command)
+for _name, _group in {"decide": decide, "prices": prices}.items():
+    app.add_typer(_group, name=_name)
 app.command("lab", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     notebooks.lab
 )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from smml.cost.decide_region import Capacity, offered, spot_refusal
 from smml.cost.decision import Decision, Price, Rejected, amount, count, dollars, hourly, seconds
 from smml.cost.standing import Kind, barred, kind, remarks
 from smml.cost.throughput import (
@@ -45,12 +46,17 @@ def choose(
     measured: Mapping[str, Measurement] | None = None,
     kinds: Collection[Kind] = KINDS,
     max_instances: int = 64,
+    region: str | None = None,
+    capacity: Capacity = "on-demand",
 ) -> Decision[Option]:
     """The cheapest option of the catalogue that fits, is fast enough, and stays within the budget.
 
     `measured` holds, by instance type, what one instance was measured to do; elsewhere the roofline times
-    `workload.utilization` is taken. Raises UserError for an unknown instance type or kind.
+    `workload.utilization` is taken. Prices are the catalogue's, or those known in `region` for `capacity`.
+    A service on spot capacity is refused. Raises UserError for an unknown instance type, kind or region.
     """
+    if capacity == "spot" and workload.is_service:
+        return Decision(None, [spot_refusal()])
     measured = measured or {}
     if unknown := sorted(set(measured) - set(instances())):
         raise UserError(
@@ -62,7 +68,7 @@ def choose(
         )
     options: list[Option] = []
     refused: dict[str, Infeasible] = {}
-    for name, entry in instances().items():
+    for name, entry in offered(region, capacity).items():
         if kind(entry) not in kinds:
             continue
         try:
@@ -92,7 +98,7 @@ def option(
     Raises Infeasible where no number up to `max_instances` will do.
     """
     if instance.price_usd_per_hour is None:
-        raise Unjudged("its price is unknown")
+        raise Unjudged(f"its price in {instance.region} is unknown")
     if workload.is_service and instance.price_kind == "capacity block":
         raise Infeasible(
             f"sold as Capacity Blocks ({hourly(instance.price_usd_per_hour.value)} in {instance.region}), "
