@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smml.cost.allocation import STRATEGIES, Offer, allocate, replay
-from smml.cost.spot_market import PoolMarket
-from smml.cost.spot_pools import Pool
+from smml.cost.spot.allocation import STRATEGIES, Offer, allocate, replay
+from smml.cost.spot.market import PoolMarket
+from smml.cost.spot.pools import Pool
 from smml.errors import UserError
 
 A, B, C, D = (Pool("us-east-1", f"use1-az{n}", "g5.xlarge") for n in (1, 2, 3, 4))

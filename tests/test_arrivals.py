@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smml.cost.arrivals import DAY_S, Burst, Traffic, arrivals
+from smml.cost.scaling.arrivals import DAY_S, Burst, Traffic, arrivals
 from smml.errors import UserError
 
 few = settings(max_examples=40, deadline=None)

@@ -6,10 +6,10 @@ from botocore.validate import ParamValidator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smml.cost.autoscaling import Scheduled, StepScaling, TargetTracking, backlog_target
-from smml.cost.scaled_fleet import Observed
-from smml.cost.scaling_controller import ScalingController
-from smml.cost.scaling_target import METRICS, ScalableTarget
+from smml.cost.scaling.autoscaling import Scheduled, StepScaling, TargetTracking, backlog_target
+from smml.cost.scaling.controller import ScalingController
+from smml.cost.scaling.fleet import Observed
+from smml.cost.scaling.target import METRICS, ScalableTarget
 from smml.data.service_rules import (
     fargate_size,
     read_service_rules,

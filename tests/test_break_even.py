@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_owned import SERVER
 
-from smml.cost.break_even import (
+from smml.cost.buying.break_even import (
     Line,
     bisected,
     crossing,
@@ -16,8 +16,8 @@ from smml.cost.break_even import (
     lower_envelope,
     months_until_owned_pays,
 )
-from smml.cost.buying import CapacityBlock, Commitment, OnDemand, Spot, cost
-from smml.cost.demand import monthly
+from smml.cost.buying.demand import monthly
+from smml.cost.buying.options import CapacityBlock, Commitment, OnDemand, Spot, cost
 from smml.errors import UserError
 
 LINES = st.lists(st.tuples(st.floats(0, 1000), st.floats(0, 10)), min_size=1, max_size=6).map(

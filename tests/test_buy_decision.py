@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_owned import READER, SERVER
 
-from smml.cost import buy
-from smml.cost.buy import Interruptible, choose_purchase
-from smml.cost.buying import Commitment, OnDemand, cost
-from smml.cost.demand import Demand, monthly, weekly
-from smml.cost.owned import owned
+from smml.cost.buying import choose as buy
+from smml.cost.buying.choose import Interruptible, choose_purchase
+from smml.cost.buying.demand import Demand, monthly, weekly
+from smml.cost.buying.options import Commitment, OnDemand, cost
+from smml.cost.buying.owned import owned
 from smml.data import Quantity, instances
 from smml.data.prices import PriceRow, price, prices, regions
 from smml.data.purchase_terms import term

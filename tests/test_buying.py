@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smml.cost.buying import (
+from smml.cost.buying.demand import Demand, monthly, weekly
+from smml.cost.buying.options import (
     CapacityBlock,
     Commitment,
     OnDemand,
@@ -19,7 +20,6 @@ from smml.cost.buying import (
     cost,
     spot_goodput,
 )
-from smml.cost.demand import Demand, monthly, weekly
 from smml.data import purchase_terms
 from smml.errors import UserError
 

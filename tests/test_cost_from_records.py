@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smml.cost import from_records, token_seconds
-from smml.cost.token_seconds import Requests
-from smml.cost.unit_economics import Instances
+from smml.cost.units import from_records, token_seconds
+from smml.cost.units.token_seconds import Requests
+from smml.cost.units.unit_economics import Instances
 from smml.data import accelerators, instance
 from smml.errors import UserError
 from smml.llama import counts

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smml.cost.crossover import Curve, cheapest, crossover, curves
-from smml.cost.deployment import Deployment, lambda_usd_per_request
+from smml.cost.decisions.deployment import Deployment, lambda_usd_per_request
+from smml.cost.scaling.crossover import Curve, cheapest, crossover, curves
 from smml.data.prices import price
 from smml.errors import UserError
 

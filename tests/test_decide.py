@@ -19,11 +19,11 @@ from workloads import (
     URGENT,
 )
 
-from smml.cost.decide import choose, option
-from smml.cost.deployment import choose_deployment, lambda_usd_per_request
-from smml.cost.environments import environments
-from smml.cost.instances import Need, choose_instance
-from smml.cost.standing import barred, successor
+from smml.cost.decisions.decide import choose, option
+from smml.cost.decisions.deployment import choose_deployment, lambda_usd_per_request
+from smml.cost.decisions.environments import environments
+from smml.cost.decisions.instances import Need, choose_instance
+from smml.cost.decisions.standing import barred, successor
 from smml.data import instance, instances, limits
 
 # The table "Decision factors: CPU vs. GPU", both columns, then the lists "When to use CPUs" and "When to use GPUs".

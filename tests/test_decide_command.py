@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from smml.cost.decide_command import app
+from smml.cost.decisions.decide_command import app
 from smml.errors import UserError
 
 CHAT = ["compute", "real-time", "--model", "llama-3.1-8b", "--tokens-per-s", "10"]

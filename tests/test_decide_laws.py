@@ -13,12 +13,12 @@ from workloads import (
     SMALL,
 )
 
-from smml.cost.decide import choose, option
-from smml.cost.environments import environments
-from smml.cost.instances import Need, choose_instance
-from smml.cost.standing import barred
-from smml.cost.throughput import Infeasible, Measurement, inference_rate, training_rate
-from smml.cost.workload import Workload
+from smml.cost.decisions.decide import choose, option
+from smml.cost.decisions.environments import environments
+from smml.cost.decisions.instances import Need, choose_instance
+from smml.cost.decisions.standing import barred
+from smml.cost.decisions.throughput import Infeasible, Measurement, inference_rate, training_rate
+from smml.cost.decisions.workload import Workload
 from smml.data import instance, instances
 from smml.errors import UserError
 

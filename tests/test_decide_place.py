@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smml.cost.decide_place import Placement, break_even_months, choose_place, own_usd, rented_usd
+from smml.cost.decisions.decide_place import (
+    Placement,
+    break_even_months,
+    choose_place,
+    own_usd,
+    rented_usd,
+)
 from smml.errors import UserError
 
 NEED = Placement(1, 1, usd_per_hour=2, own_purchase_usd=30_000, own_usd_per_month=300)

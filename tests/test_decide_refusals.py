@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workloads import BULK, CHAT, SMALL
 
-from smml.cost.decide import choose
-from smml.cost.decide_data import DataTask, lambda_refusal
-from smml.cost.decide_memory import serving_memory
-from smml.cost.decide_region import known_instance, offered, recorded_spot
-from smml.cost.decide_target import judge, known_target, refusals
-from smml.cost.decide_workload import decide
+from smml.cost.decisions.decide import choose
+from smml.cost.decisions.decide_data import DataTask, lambda_refusal
+from smml.cost.decisions.decide_memory import serving_memory
+from smml.cost.decisions.decide_region import known_instance, offered, recorded_spot
+from smml.cost.decisions.decide_target import judge, known_target, refusals
+from smml.cost.decisions.decide_workload import decide
 from smml.data import instances, limits
 from smml.data.spot_history import spot_history
 from smml.errors import UserError

@@ -5,16 +5,16 @@ import dataclasses
 import pytest
 from workloads import BULK, CHAT, CLASSICAL, PRETRAINING, SMALL, UNHURRIED
 
-from smml.cost.buy import Interruptible, choose_purchase
-from smml.cost.decide import choose, option
-from smml.cost.decide_data import DataTask, choose_data_tool
-from smml.cost.decide_place import Placement, choose_place
-from smml.cost.demand import monthly
-from smml.cost.deployment import choose_deployment
-from smml.cost.environments import environments
-from smml.cost.instances import Need, choose_instance
-from smml.cost.standing import barred
-from smml.cost.workload import Workload
+from smml.cost.buying.choose import Interruptible, choose_purchase
+from smml.cost.buying.demand import monthly
+from smml.cost.decisions.decide import choose, option
+from smml.cost.decisions.decide_data import DataTask, choose_data_tool
+from smml.cost.decisions.decide_place import Placement, choose_place
+from smml.cost.decisions.deployment import choose_deployment
+from smml.cost.decisions.environments import environments
+from smml.cost.decisions.instances import Need, choose_instance
+from smml.cost.decisions.standing import barred
+from smml.cost.decisions.workload import Workload
 from smml.data import instance, instances
 
 # Made-up workloads of each kind: an image classifier of 25.6 M parameters and 4.1 G multiply-adds an image, a sentence

@@ -1,7 +1,7 @@
 """Decisions as notebooks show them: every reason and rejection, no accidental formula, every price on the axes."""
 
-from smml.cost.decision import Decision, Price, Rejected
-from smml.cost.workload import Workload
+from smml.cost.decisions.decision import Decision, Price, Rejected
+from smml.cost.decisions.workload import Workload
 from smml.course.decisions import compared, counted, explained, prices_over_volume
 
 DECISION = Decision(

@@ -13,11 +13,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from smml.cost import fourteen_steps_model as model
-from smml.cost.fourteen_steps import STEPS, step
-from smml.cost.fourteen_steps_command import steps as command
-from smml.cost.fourteen_steps_project import Project
-from smml.cost.fourteen_steps_validate import Request, problems, send
+from smml.cost.steps import model
+from smml.cost.steps.command import steps as command
+from smml.cost.steps.fourteen import STEPS, step
+from smml.cost.steps.project import Project
+from smml.cost.steps.validate import Request, problems, send
 from smml.data.prices import prices
 from smml.errors import UserError
 
@@ -273,7 +273,7 @@ def test_the_command_shows_both_sides_or_one(tmp_path):
 
 def test_the_local_side_needs_no_torch():
     code = (
-        "import sys; from smml.cost.fourteen_steps import STEPS; [s.run() for s in STEPS[1:5]]; "
+        "import sys; from smml.cost.steps.fourteen import STEPS; [s.run() for s in STEPS[1:5]]; "
         "print('torch' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

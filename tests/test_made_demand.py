@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smml.cost.buying import Commitment, best_commitment, cost
-from smml.cost.made_demand import drawn, expected_overflow, expected_use, office_week
+from smml.cost.buying.made_demand import drawn, expected_overflow, expected_use, office_week
+from smml.cost.buying.options import Commitment, best_commitment, cost
 from smml.errors import UserError
 
 WEEK = office_week(6.0, 1.5)

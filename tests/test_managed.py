@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smml.cost.fourteen_steps import STEPS
-from smml.cost.fourteen_steps_project import Project
 from smml.cost.managed import Premium, job_usd, premium, premiums
+from smml.cost.steps.fourteen import STEPS
+from smml.cost.steps.project import Project
 from smml.course import managed as shown
 from smml.data import limits
 from smml.data.prices import price

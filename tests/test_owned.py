@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smml.cost.buying import cost
-from smml.cost.demand import monthly
-from smml.cost.owned import Owned, owned
+from smml.cost.buying.demand import monthly
+from smml.cost.buying.options import cost
+from smml.cost.buying.owned import Owned, owned
 from smml.data import owned_hardware
 from smml.data.catalogue import instance
 from smml.errors import UserError

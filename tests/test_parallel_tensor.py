@@ -7,7 +7,7 @@ import torch
 
 from smml.bench import strategies as bench
 from smml.bench import tensor_parallel as tensor_bench
-from smml.cost.unit_economics import GlobalThroughput, ThroughputPerReplica
+from smml.cost.units.unit_economics import GlobalThroughput, ThroughputPerReplica
 from smml.errors import UserError
 from smml.llama import counts
 from smml.llama.config import CONFIGS

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smml.cost import queueing
-from smml.cost.arrivals import Traffic, arrivals
-from smml.cost.queue_simulator import fixed, per_request
-from smml.cost.scaled_fleet import Observed, scaled
+from smml.cost.scaling import queueing
+from smml.cost.scaling.arrivals import Traffic, arrivals
+from smml.cost.scaling.fleet import Observed, scaled
+from smml.cost.scaling.queue_simulator import fixed, per_request
 from smml.errors import UserError
 
 few = settings(max_examples=40, deadline=None)

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smml.cost import queueing
-from smml.cost.arrivals import Traffic, arrivals
-from smml.cost.queue_simulator import fixed
-from smml.cost.right_sizing import Service, Usage, busy_share, right_size
+from smml.cost.scaling import queueing
+from smml.cost.scaling.arrivals import Traffic, arrivals
+from smml.cost.scaling.queue_simulator import fixed
+from smml.cost.scaling.right_sizing import Service, Usage, busy_share, right_size
 from smml.data import instance
 from smml.errors import UserError
 

@@ -6,9 +6,9 @@ from made_setting import made_setting
 
 from smml.bench import serving
 from smml.bench.llama_decode import LaunchCost
-from smml.cost import from_records, token_seconds
-from smml.cost.token_seconds import Requests
-from smml.cost.unit_economics import Instances
+from smml.cost.units import from_records, token_seconds
+from smml.cost.units.token_seconds import Requests
+from smml.cost.units.unit_economics import Instances
 from smml.llama import counts
 from smml.llama.config import CONFIGS
 from smml.llama.model import Llama

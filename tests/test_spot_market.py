@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smml.cost import spot_market
-from smml.cost.decision import HOURS_PER_MONTH
-from smml.cost.spot_market import PoolMarket, hourly_rate, recorded
-from smml.cost.spot_pools import Pool, pools
+from smml.cost.decisions.decision import HOURS_PER_MONTH
+from smml.cost.spot import market as spot_market
+from smml.cost.spot.market import PoolMarket, hourly_rate, recorded
+from smml.cost.spot.pools import Pool, pools
 from smml.data import Quantity
 from smml.data.spot_history import Interruption, SpotPrice, spot_history
 from smml.errors import UserError

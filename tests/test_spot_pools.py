@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smml.cost.spot_pools import Pool, pools, staircase
+from smml.cost.spot.pools import Pool, pools, staircase
 from smml.data.offerings import offerings
 from smml.errors import UserError
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smml.cost.spot_run import (
+from smml.cost.spot.run import (
     Market,
     SpotJob,
     Spread,
@@ -172,7 +172,7 @@ def test_a_job_that_can_hardly_end_is_infinite_in_closed_form():
 
 
 def test_a_job_that_does_not_end_is_refused(monkeypatch):
-    monkeypatch.setattr("smml.cost.spot_run._MOST_INTERRUPTIONS", 200)
+    monkeypatch.setattr("smml.cost.spot.run._MOST_INTERRUPTIONS", 200)
     with pytest.raises(UserError, match="not done after 200 interruptions: shorten interval_hours"):
         simulate(SpotJob(50.0, 50.0, 0.0), Market(1.0, 1.0), runs=10)
 

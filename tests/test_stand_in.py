@@ -2,7 +2,7 @@
 
 import pytest
 
-from smml.cost.stand_in import stand_in
+from smml.cost.decisions.stand_in import stand_in
 from smml.data import instance
 from smml.errors import UserError
 from smml.hardware.machine import Cpu, Ec2, Gpu, Machine, Software

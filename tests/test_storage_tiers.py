@@ -7,8 +7,8 @@ from botocore.validate import ParamValidator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smml.cost.intelligent_tiering import tier_shares
-from smml.cost.storage_tiers import (
+from smml.cost.storage.intelligent_tiering import tier_shares
+from smml.cost.storage.tiers import (
     DAYS_PER_MONTH,
     Bill,
     NoPrice,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smml.cost.token_prices import (
+from smml.cost.units.token_prices import (
     HOUR_S,
     TokenSeconds,
     Traffic,

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smml.cost.bill import Bill, usd
-from smml.cost.rented import rented
-from smml.cost.service_month import service_month
-from smml.cost.stored import Kept, StoragePrices, checkpoint_bytes_hours
-from smml.cost.training_run import training_run
-from smml.cost.unit_economics import GlobalThroughput, Instances, Job, run_cost
-from smml.cost.utilization import PaidHours
+from smml.cost.units.bill import Bill, usd
+from smml.cost.units.rented import rented
+from smml.cost.units.service_month import service_month
+from smml.cost.units.stored import Kept, StoragePrices, checkpoint_bytes_hours
+from smml.cost.units.training_run import training_run
+from smml.cost.units.unit_economics import GlobalThroughput, Instances, Job, run_cost
+from smml.cost.units.utilization import PaidHours
 from smml.data import Quantity, instance
 from smml.errors import UserError
 from smml.plan.goodput import Reliability, daly_interval_s, expected_goodput, simulate

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from smml.cost.bill import Bill
+from smml.cost.units.bill import Bill
 from smml.course import unit_costs
 from smml.measure import MachineId, Record
 from smml.measure.compare import accept

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from smml.cost.unit_economics import (
+from smml.cost.units.unit_economics import (
     GlobalThroughput,
     Instances,
     Job,

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from smml.cost.deployment import Deployment
-from smml.cost.workload import Workload
+from smml.cost.decisions.deployment import Deployment
+from smml.cost.decisions.workload import Workload
 
 LLAMA_8B = {"parameters": 8.03e9, "dtype": "bf16"}
 # A classical model: a few thousand coefficients, a row at a time.

@@ -8,7 +8,7 @@ from smml.bench.bench_model import itemsize
 from smml.bench.llama_decode import LaunchCost, launch_cost, predict
 from smml.bench.read_stream import reading
 from smml.bench.setting import Setting
-from smml.cost.token_seconds import Requests, cached_work, input_work, output_work
+from smml.cost.units.token_seconds import Requests, cached_work, input_work, output_work
 from smml.llama import counts
 from smml.llama.config import LlamaConfig
 from smml.measure import Record

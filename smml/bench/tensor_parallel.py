@@ -6,8 +6,8 @@ from typing import Any
 
 from smml.bench import collectives, strategies
 from smml.bench.setting import Setting
-from smml.cost.stand_in import stand_in
-from smml.cost.unit_economics import GlobalThroughput, Instances, Job, ThroughputPerReplica
+from smml.cost.decisions.stand_in import stand_in
+from smml.cost.units.unit_economics import GlobalThroughput, Instances, Job, ThroughputPerReplica
 from smml.llama import counts
 from smml.llama.config import CONFIGS, LlamaConfig
 from smml.measure import Record, Timing

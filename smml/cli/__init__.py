@@ -9,9 +9,9 @@ from smml import __version__
 from smml.aws.prices_command import app as prices
 from smml.cli import machine, notebooks
 from smml.cost.audit.audit_command import audit
-from smml.cost.decide_command import app as decide
-from smml.cost.fourteen_steps_command import steps
+from smml.cost.decisions.decide_command import app as decide
 from smml.cost.services_command import services
+from smml.cost.steps.command import steps
 from smml.errors import UserError
 from smml.plan.command_line import plan
 

@@ -6,7 +6,7 @@ SageMaker's rates are those of its endpoints, for which a source was found; its 
 import math
 from dataclasses import dataclass
 
-from smml.cost.decision import HOURS_PER_MONTH
+from smml.cost.decisions.decision import HOURS_PER_MONTH
 from smml.data import limits
 from smml.data.prices import price, prices
 from smml.errors import UserError

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from IPython.display import Markdown
 
 from smml import plot
-from smml.cost.decide import KINDS, choose
-from smml.cost.decision import Decision, amount
-from smml.cost.workload import Workload
+from smml.cost.decisions.decide import KINDS, choose
+from smml.cost.decisions.decision import Decision, amount
+from smml.cost.decisions.workload import Workload
 from smml.course.show import table
 
 if TYPE_CHECKING:  # matplotlib takes a second to import: only for a figure that is really drawn

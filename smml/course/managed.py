@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from IPython.display import Markdown
 
 from smml import plot
-from smml.cost.decision import Decision
-from smml.cost.fourteen_steps import STEPS, Step
-from smml.cost.fourteen_steps_project import Project
-from smml.cost.fourteen_steps_validate import Request, problems
+from smml.cost.decisions.decision import Decision
 from smml.cost.managed import Premium
+from smml.cost.steps.fourteen import STEPS, Step
+from smml.cost.steps.project import Project
+from smml.cost.steps.validate import Request, problems
 from smml.course.decisions import literal
 from smml.course.show import table
 from smml.data.services import services

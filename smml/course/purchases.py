@@ -9,9 +9,9 @@ from IPython.display import Markdown
 
 from smml import plot
 from smml.bench import Setting
-from smml.cost.break_even import Line, lower_envelope
-from smml.cost.decision import HOURS_PER_MONTH
-from smml.cost.owned import Owned
+from smml.cost.buying.break_even import Line, lower_envelope
+from smml.cost.buying.owned import Owned
+from smml.cost.decisions.decision import HOURS_PER_MONTH
 from smml.course.show import table
 from smml.data import owned_hardware
 from smml.errors import UserError

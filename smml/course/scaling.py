@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from smml import plot
 from smml.bench import Setting, bench_model
-from smml.cost.crossover import Curve, crossover
-from smml.cost.queue_simulator import Outcome
+from smml.cost.scaling.crossover import Curve, crossover
+from smml.cost.scaling.queue_simulator import Outcome
 from smml.llama import counts
 from smml.measure import Record
 from smml.measure.compare import baselines, elsewhere

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from smml import plot
 from smml.aws.spot_drill import Drill
-from smml.cost.allocation import Fleet
-from smml.cost.spot_run import Spread
+from smml.cost.spot.allocation import Fleet
+from smml.cost.spot.run import Spread
 
 if TYPE_CHECKING:  # matplotlib takes a second to import: only for a figure that is really drawn
     from matplotlib.figure import Figure

@@ -7,8 +7,8 @@ from IPython.display import Markdown
 
 from smml import plot
 from smml.bench import Setting
-from smml.cost import from_records
-from smml.cost.bill import Bill
+from smml.cost.units import from_records
+from smml.cost.units.bill import Bill
 from smml.course.show import table
 from smml.measure import Record
 from smml.measure.compare import baselines, elsewhere

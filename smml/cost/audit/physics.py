@@ -5,9 +5,9 @@ Devices of one instance are taken to work together without loss, weights and KV 
 
 from smml.cost.audit.checks import WORDS, Finding, check
 from smml.cost.audit.units import number
-from smml.cost.decision import amount, seconds
-from smml.cost.throughput import Engine, Infeasible, engine
-from smml.cost.workload import Workload
+from smml.cost.decisions.decision import amount, seconds
+from smml.cost.decisions.throughput import Engine, Infeasible, engine
+from smml.cost.decisions.workload import Workload
 from smml.data import Instance, instance, instances
 from smml.errors import UserError
 from smml.llama.config import CONFIGS

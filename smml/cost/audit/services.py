@@ -2,9 +2,9 @@
 
 from smml.cost.audit.checks import WORDS, Finding, check
 from smml.cost.audit.physics import kv_bytes_per_token, latency, weight_bytes
-from smml.cost.decision import HOURS_PER_MONTH, amount
-from smml.cost.deployment import Deployment, lambda_exclusion
-from smml.cost.throughput import Engine
+from smml.cost.decisions.decision import HOURS_PER_MONTH, amount
+from smml.cost.decisions.deployment import Deployment, lambda_exclusion
+from smml.cost.decisions.throughput import Engine
 from smml.data import instances, limits
 from smml.data.limits import Processor
 from smml.errors import UserError

@@ -5,8 +5,8 @@ from statistics import median
 
 from smml.cost.audit.checks import WORDS, Finding, Given, check
 from smml.cost.audit.physics import held, text_tokens, tokens_for
-from smml.cost.decision import HOURS_PER_MONTH, dollars, hourly
-from smml.cost.standing import barred
+from smml.cost.decisions.decision import HOURS_PER_MONTH, dollars, hourly
+from smml.cost.decisions.standing import barred
 from smml.data import instances, limits
 from smml.data.prices import price
 from smml.data.spot_history import spot_history

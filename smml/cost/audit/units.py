@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from smml.cost.decision import HOURS_PER_MONTH
+from smml.cost.decisions.decision import HOURS_PER_MONTH
 from smml.errors import UserError
 
 _HOUR = 3600.0

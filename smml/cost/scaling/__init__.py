@@ -1,0 +1,1 @@
+"""How many machines, when: arrivals, queues, autoscaling policies, right-sizing, crossover between services."""

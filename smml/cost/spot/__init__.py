@@ -1,0 +1,1 @@
+"""Spot capacity: pools, a replayed market, allocation strategies, runs that are interrupted."""

@@ -1,0 +1,1 @@
+"""Where bytes lie, by how often they are read: storage classes, lifecycle, tiering."""

@@ -1,0 +1,1 @@
+"""USD per token, run and hour used, counted over the whole job."""
