@@ -9,8 +9,14 @@ from torch import distributed
 from smml.llama.kv_cache import StaticCache
 from smml.llama.model import Llama
 from smml.llama.ops import IGNORE_INDEX
-from smml.parallel import differentiable, proof, strategy_tasks, tensor_cut, tensor_parallel
-from smml.parallel import vocabulary_loss as loss_file
+from smml.parallel import (
+    differentiable,
+    proof,
+    strategy_tasks,
+    tensor_cut,
+    tensor_parallel,
+    vocabulary_loss as loss_file,
+)
 from smml.parallel.collective_tasks import device
 from smml.parallel.data_parallel import DataParallel
 from smml.parallel.tensor_parallel import TensorParallelLlama, put_together

@@ -9,8 +9,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.stub import Stubber
 
-from smml.aws import price_list
-from smml.aws import prices as refreshing
+from smml.aws import price_list, prices as refreshing
 from smml.data import prices
 
 RECORDED = Path(__file__).resolve().parent / "recorded" / "pricing"

@@ -3,8 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from smml.cost.audit import audit, load_case, packaged_case, read_case
 from smml.cost.audit.case import MAX_ENTRIES, packaged_text

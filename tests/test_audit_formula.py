@@ -5,8 +5,7 @@ import operator
 import time
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from smml.cost.audit import formula
 from smml.cost.audit.units import Amount, amount_of, parse_unit

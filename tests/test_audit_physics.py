@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from typer.testing import CliRunner
 
 from smml.cost.audit import checks, physics

@@ -3,8 +3,7 @@
 import botocore.session
 import pytest
 from botocore.validate import ParamValidator
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from smml.cost.scaling.autoscaling import Scheduled, StepScaling, TargetTracking, backlog_target
 from smml.cost.scaling.controller import ScalingController

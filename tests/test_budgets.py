@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from botocore.session import get_session
 from botocore.validate import ParamValidator
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from smml.cost import budgets
 from smml.cost.budgets import Alert, Budget

@@ -4,8 +4,7 @@ import datetime
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from test_owned import READER, SERVER
 
 from smml.cost.buying import choose as buy

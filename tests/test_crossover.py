@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from smml.cost.decisions.deployment import Deployment, lambda_usd_per_request
 from smml.cost.scaling.crossover import Curve, cheapest, crossover, curves

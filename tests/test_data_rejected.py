@@ -5,8 +5,7 @@ import re
 from importlib import resources
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from smml.data import catalogue
 from smml.data.catalogue import instances, read_accelerators, read_instances

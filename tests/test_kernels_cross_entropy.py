@@ -7,12 +7,10 @@ from kernel_cases import DTYPES, TOLERANCE, assert_close, beyond_int32, error, n
 from torch.library import opcheck
 
 from smml.errors import UserError
-from smml.kernels import cross_entropy as module
-from smml.kernels import cross_entropy_in_place as in_place_module
+from smml.kernels import cross_entropy as module, cross_entropy_in_place as in_place_module
 from smml.kernels.cross_entropy import cross_entropy
 from smml.kernels.cross_entropy_in_place import cross_entropy_in_place, loss_and_gradient_in_place
-from smml.kernels.rescale import _rescale_op, rescale
-from smml.kernels.rescale import work as rescale_work
+from smml.kernels.rescale import _rescale_op, rescale, work as rescale_work
 from smml.llama.ops import IGNORE_INDEX
 
 SHAPES = [(1, 1), (5, 123), (3, 8229), (1, 128_256)]

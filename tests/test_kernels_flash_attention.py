@@ -11,9 +11,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from smml.errors import UserError
 from smml.kernels import flash_attention as package
-from smml.kernels.flash_attention import attention, flash_attention, operation, tiles
-from smml.kernels.flash_attention import backward as backwards
-from smml.kernels.flash_attention import forward as forwards
+from smml.kernels.flash_attention import (
+    attention,
+    backward as backwards,
+    flash_attention,
+    forward as forwards,
+    operation,
+    tiles,
+)
 from smml.llama import ops
 
 SHAPE = {"batch": 1, "heads": 2, "kv_heads": 1, "queries": 40, "keys": 40, "head_dim": 16}

@@ -7,8 +7,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from kernel_cases import DTYPES, assert_close, beyond_int32, normal
 from torch.library import opcheck
 from torch.utils.flop_counter import FlopCounterMode

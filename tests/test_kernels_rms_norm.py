@@ -6,8 +6,7 @@ from kernel_cases import DTYPES, assert_close, beyond_int32, normal
 from torch.library import opcheck
 
 from smml.errors import UserError
-from smml.kernels import add_rms_norm as fused
-from smml.kernels import rms_norm as module
+from smml.kernels import add_rms_norm as fused, rms_norm as module
 from smml.kernels.add_rms_norm import add_rms_norm
 from smml.kernels.rms_norm import rms_norm
 

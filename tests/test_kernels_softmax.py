@@ -6,8 +6,7 @@ from kernel_cases import DTYPES, assert_close, beyond_int32, normal
 from torch.library import opcheck
 
 from smml.errors import UserError
-from smml.kernels import softmax as module
-from smml.kernels import vector_add as adding
+from smml.kernels import softmax as module, vector_add as adding
 from smml.kernels.softmax import softmax
 from smml.kernels.vector_add import vector_add
 

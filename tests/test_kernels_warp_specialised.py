@@ -13,8 +13,7 @@ import pytest
 import torch
 from gluon_model import Descriptor, Model, Pointer, modelled
 from gluon_scheduler import Barrier, Fault
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from kernel_cases import normal
 
 from smml.errors import UserError

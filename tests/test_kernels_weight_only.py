@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from kernel_cases import DTYPES, assert_close, beyond_int32, error, normal
 from torch.library import opcheck
 

@@ -4,12 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from made_setting import made_setting
 
-from smml.bench import Setting
-from smml.bench import llama_batching as batching
+from smml.bench import Setting, llama_batching as batching
 from smml.bench.llama_decode import LaunchCost
 from smml.bench.packed_linear import PackedLinear, packed
 from smml.hardware import PROFILES

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import transformers
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from llama_variants import GROUPED, random_model
 
 from smml.errors import UserError

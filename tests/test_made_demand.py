@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from smml.cost.buying.made_demand import drawn, expected_overflow, expected_use, office_week
 from smml.cost.buying.options import Commitment, best_commitment, cost

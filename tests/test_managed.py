@@ -3,8 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from smml.cost.managed import Premium, job_usd, premium, premiums
 from smml.cost.steps.fourteen import STEPS

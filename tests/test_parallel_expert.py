@@ -5,11 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from smml.bench import expert_parallel as bench
-from smml.bench import strategies as proved
+from smml.bench import expert_parallel as bench, strategies as proved
 from smml.errors import UserError
 from smml.llama.config import CONFIGS
 from smml.measure import Timing

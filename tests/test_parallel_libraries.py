@@ -4,8 +4,7 @@ import importlib.util
 
 import pytest
 
-from smml.bench import libraries
-from smml.bench import strategies as bench
+from smml.bench import libraries, strategies as bench
 from smml.errors import UserError
 from smml.llama.config import LlamaConfig
 from smml.parallel.launch import Workers

@@ -5,11 +5,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from smml.bench import pipeline as bench
-from smml.bench import strategies
+from smml.bench import pipeline as bench, strategies
 from smml.errors import UserError
 from smml.llama.config import CONFIGS, LlamaConfig
 from smml.parallel.launch import Workers

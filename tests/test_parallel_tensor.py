@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from smml.bench import strategies as bench
-from smml.bench import tensor_parallel as tensor_bench
+from smml.bench import strategies as bench, tensor_parallel as tensor_bench
 from smml.cost.units.unit_economics import GlobalThroughput, ThroughputPerReplica
 from smml.errors import UserError
 from smml.llama import counts

@@ -2,8 +2,7 @@
 
 import pytest
 
-from smml.bench import strategies as bench
-from smml.bench import zero, zero_peak
+from smml.bench import strategies as bench, zero, zero_peak
 from smml.errors import UserError
 from smml.parallel.launch import WorkerError
 from smml.parallel.strategies import kind

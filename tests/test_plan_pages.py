@@ -4,8 +4,7 @@ import re
 from dataclasses import fields, is_dataclass, replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from smml.data.prices import prices
 from smml.errors import UserError

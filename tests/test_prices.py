@@ -4,8 +4,7 @@ import datetime
 from importlib import resources
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from smml.data import instances, limits, prices
 from smml.data.schema import Quantity

@@ -3,13 +3,11 @@
 import datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from recorded_prices import NOW, REGION, refresh
 from typer.testing import CliRunner
 
-from smml.aws import prices as refreshing
-from smml.aws import prices_command
+from smml.aws import prices as refreshing, prices_command
 from smml.data import prices, spot_history
 from smml.data.schema import Quantity
 from smml.errors import UserError

@@ -1,8 +1,7 @@
 """Profiles: which one a machine gets, and what is said where it cannot run the one asked for."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from smml.errors import UserError
 from smml.hardware import PROFILES, Cpu, Gpu, Machine, Software, select

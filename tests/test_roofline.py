@@ -3,8 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from smml.errors import UserError
 from smml.roofline import Prediction, Roof, Work, chain, elementwise, gemm

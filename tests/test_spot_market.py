@@ -5,8 +5,7 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from smml.cost.decisions.decision import HOURS_PER_MONTH
 from smml.cost.spot import market as spot_market

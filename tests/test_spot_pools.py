@@ -1,8 +1,7 @@
 """Pools: the teaching numbers from real offerings, what is not offered, and that more choice is never fewer pools."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from smml.cost.spot.pools import Pool, pools, staircase
 from smml.data.offerings import offerings

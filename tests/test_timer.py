@@ -1,8 +1,7 @@
 """The timer: quantiles, adaptive repeats, interleaving, too few samples."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from smml.errors import UserError
 from smml.measure import MIN_SAMPLES, Timing, slowed, time_call, time_interleaved

@@ -4,8 +4,7 @@ import datetime
 import math
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from smml.cost.units.bill import Bill, usd
 from smml.cost.units.rented import rented

@@ -1,8 +1,7 @@
 """USD per token over the whole job: laws that hold for every world size, and figures worked out by hand."""
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 
 from smml.cost.units.unit_economics import (
     GlobalThroughput,

@@ -10,8 +10,7 @@ from typing import Any
 from smml.aws.price_list import METERS, ec2_rows, meter_row, sagemaker_meter
 from smml.aws.price_snapshot import write_prices, write_spot
 from smml.aws.spot_prices import spot_rows
-from smml.data import prices as price_data
-from smml.data import spot_history as spot_data
+from smml.data import prices as price_data, spot_history as spot_data
 from smml.data.catalogue import instances
 from smml.data.offerings import Offer
 from smml.data.prices import PriceRow

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from smml.bench.bench_model import ON_CPU, itemsize
-from smml.bench.bench_model import config as bench_config
+from smml.bench.bench_model import ON_CPU, config as bench_config, itemsize
 from smml.bench.llama_decode import LaunchCost, decode_work, launch_cost
 from smml.bench.read_stream import reading
 from smml.bench.setting import Setting

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from smml.bench.bench_model import config as bench_config
-from smml.bench.bench_model import itemsize
+from smml.bench.bench_model import config as bench_config, itemsize
 from smml.bench.read_stream import reading
 from smml.bench.setting import Setting
 from smml.hardware.reach import thread_count

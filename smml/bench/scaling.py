@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smml.bench import collectives
-from smml.bench import strategies as bench
+from smml.bench import collectives, strategies as bench
 from smml.bench.setting import Setting
 from smml.measure import Record, Timing
 from smml.parallel import links

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from smml.bench import strategies as bench
-from smml.bench import zero_peak
+from smml.bench import strategies as bench, zero_peak
 from smml.bench.setting import Setting
 from smml.llama.config import CONFIGS, LlamaConfig
 from smml.measure import Record, Timing

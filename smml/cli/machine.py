@@ -116,10 +116,8 @@ def compare(
     ] = False,
 ) -> None:
     """Hold records against the baselines of the same machine; exit 1 if any is slower than its band allows."""
-    from smml.measure import compare as against
-    from smml.measure import load_folder, regressions
-    from smml.measure.compare import accept as store
-    from smml.measure.compare import baselines
+    from smml.measure import compare as against, load_folder, regressions
+    from smml.measure.compare import accept as store, baselines
 
     folder = records or paths.records()
     measured = load_folder(folder)

@@ -30,8 +30,7 @@ def run(
 ) -> None:
     """Execute notebooks on this machine into build/, then build the site; goes on where it was interrupted."""
     from smml.course import notebook as files
-    from smml.course.run import Options
-    from smml.course.run import run as execute
+    from smml.course.run import Options, run as execute
 
     chosen = files.select(notebooks or [])
     options = Options(profile, timeout, jobs or max(2, (os.cpu_count() or 2) // 2), fresh)

@@ -19,8 +19,7 @@ def services(
     as_json: Annotated[bool, typer.Option("--json", help="Rows as JSON.")] = False,
 ) -> None:
     """AWS services by name: purpose, status with its date, successor, source."""
-    from smml.data.services import service
-    from smml.data.services import services as every
+    from smml.data.services import service, services as every
 
     rows = [service(name) for name in names] if names else list(every().values())
     rows = [row for row in rows if not (ended and row.open_to_new_customers)]

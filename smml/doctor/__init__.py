@@ -2,8 +2,7 @@
 
 import warnings
 
-from smml.doctor import machine as fitness
-from smml.doctor import setup
+from smml.doctor import machine as fitness, setup
 from smml.doctor.finding import Finding, exit_code, render
 from smml.hardware.machine import Machine
 

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from smml.parallel import all_reduce, collectives
-from smml.parallel import point_to_point as p2p
+from smml.parallel import all_reduce, collectives, point_to_point as p2p
 from smml.parallel.links import COLLECTIVES
 
 Result = list[Tensor] | Tensor | None

@@ -63,8 +63,7 @@ def plan(
     ] = None,
 ) -> None:
     """Predict a training: memory, step time, cost, goodput; layout fields left out are searched."""
-    from smml.plan import planning
-    from smml.plan import report as words
+    from smml.plan import planning, report as words
     from smml.plan.amounts import GIB
     from smml.plan.calibration import errors_text
     from smml.plan.cluster import cluster

@@ -20,9 +20,7 @@ def audit(
     """Recompute a business case; exit 1 if any claim contradicts another or is physically impossible."""
     from pathlib import Path
 
-    from smml.cost.audit import as_json as json_of
-    from smml.cost.audit import audit as judge
-    from smml.cost.audit import load_case, packaged_case, text
+    from smml.cost.audit import as_json as json_of, audit as judge, load_case, packaged_case, text
     from smml.cost.audit.case import packaged_text
 
     if template:

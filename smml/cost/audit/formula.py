@@ -10,8 +10,7 @@ import operator
 import warnings
 from collections.abc import Callable, Mapping
 
-from smml.cost.audit.units import NAMES as UNIT_NAMES
-from smml.cost.audit.units import Amount, unit_named, unit_text
+from smml.cost.audit.units import NAMES as UNIT_NAMES, Amount, unit_named, unit_text
 from smml.errors import UserError
 
 MAX_CHARACTERS, MAX_PARTS, MAX_DEPTH, MAX_EXPONENT = 500, 200, 40, 100

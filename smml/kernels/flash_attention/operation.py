@@ -5,8 +5,7 @@ from torch import Tensor
 
 from smml.errors import UserError
 from smml.kernels import operands
-from smml.kernels.flash_attention import backward as backwards
-from smml.kernels.flash_attention import forward as forwards
+from smml.kernels.flash_attention import backward as backwards, forward as forwards
 from smml.llama import ops
 
 WIDEST = 256  # head dimension whose tiles still fit into the registers
