@@ -1,54 +1,22 @@
 """Ways to buy that notebooks show: a month's cost over its hours, the cheapest by use and horizon, bills as records."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from statistics import quantiles
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from IPython.display import Markdown
 
 from smml import plot
-from smml.bench import Setting
 from smml.cost.buying.break_even import Line, lower_envelope
 from smml.cost.buying.owned import Owned
 from smml.cost.decisions.decision import HOURS_PER_MONTH
 from smml.course.show import table
 from smml.data import owned_hardware
 from smml.errors import UserError
-from smml.measure import Record
-from smml.measure.record import git_commit
 
 if TYPE_CHECKING:  # matplotlib takes a second to import: only for a figure that is really drawn
     from matplotlib.figure import Figure
 
 HATCHES = ("", "//", "..", "xx", "\\\\", "++")
-
-
-def record(
-    setting: Setting,
-    name: str,
-    samples: Sequence[float],
-    predicted: float,
-    unit: str,
-    inputs: Mapping[str, Any],
-) -> Record:
-    """A figure that made demands led to, one sample a seed, in `unit`, beside what the closed form says."""
-    fifths = quantiles(samples, n=10, method="inclusive")
-    return Record(
-        name=name,
-        unit=unit,
-        better="lower",
-        value=fifths[4],
-        p20=fifths[1],
-        p80=fifths[7],
-        n=len(samples),
-        predicted=predicted,
-        inputs=dict(inputs),
-        machine=setting.machine_id,
-        commit=git_commit(),
-        date=datetime.now(UTC).replace(microsecond=0),
-        source=setting.source,
-    )
 
 
 def owned_figures(name: str, server: Owned) -> Markdown:

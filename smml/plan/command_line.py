@@ -22,7 +22,7 @@ def plan(
     ] = None,
     dtype: Annotated[str, typer.Option(help="bf16, fp16 or fp8.")] = "bf16",
     engine: Annotated[str, typer.Option(help="eager, fused or compiled.")] = "compiled",
-    attention: Annotated[str, typer.Option(help="unfused, flash or flash3.")] = "flash",
+    attention: Annotated[str, typer.Option(help="unfused, flash1, flash or flash3.")] = "flash",
     compiled_loss: bool = False,
     tensor_parallel: int | None = None,
     pipeline_parallel: int | None = None,

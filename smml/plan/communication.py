@@ -71,12 +71,17 @@ def tensor_seconds(cluster: Cluster, job: Job, layout: Layout) -> tuple[float, f
 
 @lru_cache(maxsize=65536)
 def context_seconds(cluster: Cluster, job: Job, layout: Layout) -> tuple[float, float]:
-    """One layer's gathering of keys and values over the context ranks, forward; and with gradients back, backward."""
+    """One layer's gathering of keys and values over the context ranks, forward; and with gradients back, backward.
+
+    Hand-fused attention (Transformer Engine) takes the key heads as they are; PyTorch's gets them repeated for every
+    query head, and so sends them.
+    """
     c = layout.context_parallel
     if c == 1:
         return 0.0, 0.0
     tokens = layout.micro_batch_size * job.sequence_length
-    payload = 2.0 * tokens * 2 * max(1, job.shape.kv_dim / layout.tensor_parallel)
+    width = job.shape.kv_dim if job.engine == "fused" else job.shape.query_dim
+    payload = 2.0 * tokens * 2 * max(1, width / layout.tensor_parallel)
     link = cluster.group(c, layout.tensor_parallel)
     gather = gather_seconds(link, c, payload)
     return gather, 2 * gather
@@ -111,7 +116,7 @@ def pipeline_seconds(cluster: Cluster, job: Job, layout: Layout) -> float:
 def parameter_seconds(
     cluster: Cluster, layout: Layout, held: tuple[float, float]
 ) -> tuple[float, float, float]:
-    """Gathering 16-bit parameters over the shards, scattering their float32 gradients, and what replicas of a sharded
+    """Gathering 16-bit parameters over the shards, scattering their gradients, and what replicas of a sharded
     group still have to sum; a plain all-reduce where nothing is sharded. `held`: dense parameters, and experts', of
     which every expert_parallel-th rank only has a copy.
     """
@@ -121,8 +126,8 @@ def parameter_seconds(
         copies = max(1, layout.replicas // apart // shards)
         link = cluster.group(shards, stride)
         gather += gather_seconds(link, shards, 2 * count)
-        scatter += gather_seconds(link, shards, 4 * count)
+        scatter += gather_seconds(link, shards, layout.gradient_bytes * count)
         across += all_reduce_seconds(
-            cluster.group(copies, stride * shards), copies, 4 * count / shards
+            cluster.group(copies, stride * shards), copies, layout.gradient_bytes * count / shards
         )
     return gather, scatter, across

@@ -101,8 +101,8 @@ def layer_pass(cluster: Cluster, job: Job, layout: Layout) -> Pass:
     products = [(n, (q + 2 * kv) // t, D, 1), (n, D, q // t, 1)]
     products += [(per_expert, gated * F // t, D, local), (per_expert, D, F // t, local)]
 
-    # Gradients of weights are summed in place in float32 unless parameters are gathered layer by layer.
-    weight_bytes = 2 if layout.zero_stage == 3 else 8
+    # Gradients of weights are summed in place unless parameters are gathered layer by layer.
+    weight_bytes = 2 if layout.zero_stage == 3 else 2 * layout.gradient_bytes
 
     forward = data = weight = 0.0
     for m, out, inner, times in products:
@@ -168,11 +168,13 @@ def _attention(cluster: Cluster, job: Job, layout: Layout) -> tuple[float, float
                 f"attention is 'flash3': it is written for {' and '.join(LATE)}, {cluster.accelerator.name} is "
                 f"{architecture}. Choose 'flash'."
             )
+        share = {
+            "flash1": "flash1_{side}_share",
+            "flash": "attention_{side}_share",
+            "flash3": "flash3_{side}_share",
+        }[job.attention]
         ahead, back = (
-            constant(f"flash3_{side}_share")
-            if job.attention == "flash3"
-            else constant_of(f"attention_{side}_share", architecture)
-            for side in ("forward", "backward")
+            constant_of(share.format(side=side), architecture) for side in ("forward", "backward")
         )
         peak = cluster.peak_flops("bf16" if job.dtype == "fp8" else job.dtype) * cluster.clock_share
         half = flops / 2
@@ -198,7 +200,9 @@ def ends_seconds(cluster: Cluster, job: Job, layout: Layout) -> Seconds:
     products = (
         matmul_seconds(cluster, dtype, n, V, D)
         + matmul_seconds(cluster, dtype, n, D, V)
-        + matmul_seconds(cluster, dtype, D, V, n, 2 if layout.zero_stage == 3 else 8)
+        + matmul_seconds(
+            cluster, dtype, D, V, n, 2 if layout.zero_stage == 3 else 2 * layout.gradient_bytes
+        )
     )
     moved = n * V * loss_bytes(job) / cluster.memory_bytes_per_s
     kernels = 12

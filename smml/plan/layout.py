@@ -8,7 +8,7 @@ from smml.plan.shape import ModelShape
 
 Recompute = Literal["none", "selective", "full"]
 Engine = Literal["eager", "fused", "compiled"]
-Attention = Literal["unfused", "flash", "flash3"]
+Attention = Literal["unfused", "flash1", "flash", "flash3"]
 Overlap = Literal["none", "backward", "full"]
 DTYPES = ("fp16", "bf16", "fp8")
 
@@ -18,7 +18,7 @@ class Job:
     """What is trained: `global_batch_size` sequences of `sequence_length` tokens a step.
 
     `dtype`: bf16, fp16, or fp8 for the layers' linear products. `engine`: eager PyTorch, hand-fused kernels (Megatron)
-    or torch.compile. `attention`: scores through memory, FlashAttention-2, or 3 (cuDNN). `compiled_loss`: logits
+    or torch.compile. `attention`: scores through memory, FlashAttention-1, 2, or 3 (cuDNN). `compiled_loss`: logits
     are not copied in float32. Raises UserError naming the field.
     """
 
@@ -34,7 +34,7 @@ class Job:
         _counts(self, "sequence_length", "global_batch_size")
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("engine", self.engine, ("eager", "fused", "compiled"))
-        _one_of("attention", self.attention, ("unfused", "flash", "flash3"))
+        _one_of("attention", self.attention, ("unfused", "flash1", "flash", "flash3"))
         positions = self.shape.learned_positions
         if positions and self.sequence_length > positions:
             raise UserError(
@@ -54,6 +54,7 @@ class Layout:
 
     `zero_stage`: 0 nothing sharded, 1 optimizer, 2 and gradients, 3 and parameters (FSDP), over `shard_ranks` ranks of
     the data × context group (0: all of them; fewer is HSDP). `interleave`: model chunks a pipeline stage.
+    `gradient_bytes`: of what a rank sums over micro-batches and sends.
     `overlap_tensor`: which tensor-parallel collectives run beside products. `recompute` "selective" is, with unfused
     attention, the scores (arXiv:2205.05198), else every second product and all between (torchtitan).
     """
@@ -72,6 +73,7 @@ class Layout:
     overlap_tensor: Overlap = "backward"
     overlap_data: bool = True
     overlap_pipeline: bool = False
+    gradient_bytes: int = 4
 
     def __post_init__(self) -> None:
         _counts(
@@ -80,6 +82,7 @@ class Layout:
             *("expert_parallel", "micro_batch_size", "interleave"),
         )
         _one_of("zero_stage", self.zero_stage, (0, 1, 2, 3))
+        _one_of("gradient_bytes", self.gradient_bytes, (2, 4))
         _one_of("recompute", self.recompute, ("none", "selective", "full"))
         _one_of("overlap_tensor", self.overlap_tensor, ("none", "backward", "full"))
         if self.shard_ranks and (self.data_parallel * self.context_parallel) % self.shard_ranks:

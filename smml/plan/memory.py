@@ -106,7 +106,8 @@ def _stage(job: Job, layout: Layout, last: bool) -> Memory:
 
     weights = 2 * held if zero < 3 or (shards > 1 and not gathered) else 0.0
     # Behind a pipeline every rank sums whole gradients over the micro-batches, and keeps its share beside.
-    gradients = 4 * held if zero < 2 else 4 * (owned if p == 1 else held + owned)
+    wide = layout.gradient_bytes
+    gradients = wide * held if zero < 2 else wide * (owned if p == 1 else held + owned)
     optimizer = 12 * (owned if zero >= 1 else held)
 
     kept, working = layer_activation_bytes(job, layout)

@@ -88,10 +88,11 @@ def read_row(cells: Mapping[str, str | None], where: str = "row") -> list[Publis
 
     Assumed where not stated: FSDP alone is eager PyTorch, with tensor or pipeline parallelism, or without FSDP, kernels
     are hand-fused (Megatron and its like). Of those, fp16 GPTs are from before FlashAttention and sum whole gradients
-    after backward; others shard the optimizer, and on Hopper and later have cuDNN's attention, overlap pipeline sends, in
-    FP8 (Transformer Engine) all tensor-parallel messages too, and interleave layer by layer where there are enough
-    micro-batches. FSDP shards parameters (zero 3). A GPT ties its embeddings and learns its positions. Raises UserError
-    naming row and column.
+    after backward; others shard the optimizer, and on Hopper and later have cuDNN's attention, split the sequence among
+    tensor-parallel ranks, overlap pipeline sends, in FP8 or without FSDP (Transformer Engine) all tensor-parallel
+    messages too, and interleave layer by layer where there are enough micro-batches. FSDP shards parameters (zero 3); a
+    GPT in eager PyTorch under it is of 2023 and has FlashAttention-1. NeMo sums gradients in 16 bits. A GPT ties its
+    embeddings and learns its positions. Raises UserError naming row and column.
     """
     row = _Row(cells, where)
     gpus = row.count("gpus")
@@ -113,13 +114,17 @@ def read_row(cells: Mapping[str, str | None], where: str = "row") -> list[Publis
     dtype = row.text("dtype", "bf16").lower()
     dtype = DTYPES.get(dtype, dtype)
     engine = row.text("engine").lower()
+    nemo = engine == "nemo"
     engine = ENGINES.get(engine, engine) or ("eager" if fsdp and t * p == 1 else "fused")
     early = dtype == "fp16" and not shape.gated and not fsdp
     late = engine == "fused" and place.accelerator.architecture.split()[0] in LATE
+    # FSDP with tensor parallelism is torchtitan's, which always splits the sequence too, as NeMo's recipes do.
+    split = row.flag("sequence_parallel", fsdp or late) and t > 1
     batch = row.count("global_batch", micro * data)
     enough = late and p > 1 and batch >= p * data * micro
     chunks = -(-shape.layers // p) if enough else 1
-    assumed = "unfused" if early else "flash3" if late else "flash"
+    first = fsdp and engine == "eager" and not shape.gated
+    assumed = "unfused" if early else "flash1" if first else "flash3" if late else "flash"
     layout = Layout(
         data_parallel=data,
         tensor_parallel=t,
@@ -128,16 +133,17 @@ def read_row(cells: Mapping[str, str | None], where: str = "row") -> list[Publis
         expert_parallel=row.count("ep", 1),
         micro_batch_size=micro,
         interleave=row.count("interleave", chunks),
-        # FSDP with tensor parallelism is torchtitan's, which always splits the sequence too.
-        sequence_parallel=row.flag("sequence_parallel", fsdp) and t > 1,
+        sequence_parallel=split,
         zero_stage=int(row.number("zero", 3 if fsdp else 0 if early else 1)),
         shard_ranks=sharded * c if 0 < sharded < data else 0,
         recompute=row.text("recompute", "none").lower(),
         overlap_tensor=row.text(
-            "overlap_tensor", "full" if late and dtype == "fp8" else "backward"
+            "overlap_tensor",
+            "full" if late and (dtype == "fp8" or (split and not fsdp)) else "backward",
         ),
         overlap_data=row.flag("overlap_data", not early),
         overlap_pipeline=row.flag("overlap_pipeline", late),
+        gradient_bytes=row.count("gradient_bytes", 2 if nemo else 4),
     )
     job = Job(
         shape,

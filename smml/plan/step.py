@@ -200,7 +200,16 @@ def _data_seconds(
     """What gathering parameters and summing gradients adds to the step; `held` are dense ones and experts'."""
     gather, scatter, across = parameter_seconds(cluster, layout, held)
     ahead, back = windows
-    overlap = exposed if layout.overlap_data else lambda s, _: s
+
+    def overlap(seconds: float, window: float) -> float:
+        if not layout.overlap_data:
+            return seconds
+        # Between two chunks of an interleaved pipeline a rank passes as many micro-batches as there are stages: only what
+        # the last chunk sends has no more than its own pass beside it.
+        v, p = layout.interleave, layout.pipeline_parallel
+        last = exposed(seconds / v, window / v)
+        return last + exposed(seconds * (v - 1) / v, window * p * (v - 1) / v) if v > 1 else last
+
     if layout.zero_stage < 3:
         if layout.zero_stage == 0:
             return overlap(across, back)
