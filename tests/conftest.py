@@ -32,6 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "deepspeed: needs the extra deepspeed; not collected where it is not installed"
     )
+    config.addinivalue_line(
+        "markers", "document: needs the audited document; not collected without SMML_CASE_DOCUMENT"
+    )
     config.addinivalue_line("markers", "notebook: executes a whole notebook of the course")
 
 
@@ -48,6 +51,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         missing["gpu"] = "an NVIDIA GPU; run make test on a machine that has one"
     if importlib.util.find_spec("deepspeed") is None:
         missing["deepspeed"] = "deepspeed: see the extra in pyproject.toml"
+    if "SMML_CASE_DOCUMENT" not in os.environ:
+        missing["document"] = "the audited document: SMML_CASE_DOCUMENT=file make test"
     for marker, need in missing.items():
         left_out = [item for item in items if item.get_closest_marker(marker)]
         items[:] = [item for item in items if not item.get_closest_marker(marker)]

@@ -138,10 +138,7 @@ def test_the_reports_hold_every_claim():
     assert not re.search(r"(?<!\\)\$", table), "an open dollar sign begins a formula in Markdown"
 
 
-@pytest.mark.skipif(
-    "SMML_CASE_DOCUMENT" not in os.environ,
-    reason="the audited document is not in the repository: SMML_CASE_DOCUMENT=file pytest …",
-)
+@pytest.mark.document
 def test_the_quotations_stand_where_the_case_says():
     lines = Path(os.environ["SMML_CASE_DOCUMENT"]).read_text(encoding="utf-8").splitlines()
     for claim in CASE.claims.values():

@@ -1,6 +1,5 @@
 """The fourteen steps: every local one runs and does what it says, every request is valid, nothing is sent unasked."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -217,10 +216,6 @@ def test_a_request_arrives_at_the_endpoint_that_is_named():
     assert got == [("SageMaker.CreateTrainingJob", TRAINING.parameters)]
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("moto") is None,
-    reason="moto is not installed; pip install 'moto[server]' sends the requests to it",
-)
 def test_moto_answers_every_request_whose_resources_it_can_make():
     from moto.server import ThreadedMotoServer
 

@@ -7,6 +7,7 @@ from smml.cost.decisions.deployment import Deployment, lambda_exclusion
 from smml.cost.decisions.throughput import Engine
 from smml.data import instances, limits
 from smml.data.limits import Processor
+from smml.data.service_rules import service_rules
 from smml.errors import UserError
 from smml.plan.shape import named_shape
 
@@ -71,17 +72,18 @@ def _limits_broken(service: str, needed: float, accelerators: float) -> list[str
     if accelerators > 0:
         said = limits.fact("fargate_accelerators")
         reasons.append(f"{said.says} ({said.source}, {said.date})")
-    most = limits.limit("fargate_memory")
-    if needed > most.value:
+    rules = service_rules()
+    most = rules.fargate_sizes[-1].memory_gib * 2**30
+    if needed > most:
         reasons.append(
-            f"{amount(needed, 'B')} of memory are needed, a task has {amount(most.value, 'B')} at most ({most.date})"
+            f"{amount(needed, 'B')} of memory are needed, a task has {amount(most, 'B')} at most ({rules.fargate_source.date})"
         )
     return reasons
 
 
 def _vcpu(service: str) -> float:
     if service == "fargate":
-        return limits.limit("fargate_vcpu").value
+        return service_rules().fargate_sizes[-1].vcpu
     return limits.limit("lambda_memory").value / limits.limit("lambda_memory_per_vcpu").value
 
 
