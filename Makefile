@@ -24,7 +24,7 @@ run: venv
 	$(BIN)/smml run $(ARGS)
 
 test: venv
-	$(PYTEST) --numprocesses=$(JOBS) --dist=loadgroup -m "not notebook" $(ARGS); \
+	$(PYTEST) --numprocesses=$(JOBS) -m "not notebook" $(ARGS); \
 	  first=$$?; [ $$first -le 1 ] || exit $$first; $(PYTEST) -m notebook $(ARGS) && exit $$first
 
 lint: venv

@@ -38,12 +38,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "notebook: executes a whole notebook of the course")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads its groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave tests out for which hardware or an extra is missing; notebooks, which measure, go last.
 
-    Several processes (make test) take whole files, which share fixtures; the files that start ranks are one of them, for
-    they share those, and go first, for they take longest.
+    Files that start ranks go first: under make test one process takes them all, and needs the longest.
     """
     from smml.hardware import detect
 
@@ -65,9 +63,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             not item.path.stem.startswith(OF_RANKS),
         )
     )
-    for item in items:
-        of_ranks = item.path.stem.startswith(OF_RANKS)
-        item.add_marker(pytest.mark.xdist_group(OF_RANKS if of_ranks else item.path.stem))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Under make test a process takes whole files, which share fixtures, and all that start ranks are one to it."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return OF_RANKS if Path(file).stem.startswith(OF_RANKS) else file
+
+    return ByFile(config, log)
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Config) -> None:
