@@ -99,13 +99,17 @@ def read_text(text: str, where: str) -> list[Published]:
     return found
 
 
-def read_folder(folder: Path | None = None) -> list[Published]:
-    """All runs of the *.csv files of a folder, those that the constants were calibrated on where None.
+# Packaged folders: what the constants were fitted to, and runs that they were not.
+FITTED, OTHERS = "calibration", "published_runs"
+
+
+def read_folder(folder: Path | str = FITTED) -> list[Published]:
+    """All runs of the *.csv files of a folder; `FITTED` and `OTHERS` are those of the package.
 
     Raises UserError for a folder without any, and naming file, line and column.
     """
-    if folder is None:
-        files = list(resources.files("smml.data").joinpath("calibration").iterdir())
+    if folder in (FITTED, OTHERS):
+        files = list(resources.files("smml.data").joinpath(str(folder)).iterdir())
     else:
         files = list(Path(folder).glob("*.csv"))
     files = sorted((f for f in files if f.name.endswith(".csv")), key=lambda f: f.name)
@@ -129,9 +133,10 @@ def summary(errors: Iterable[Error]) -> dict[str, tuple[float, float, int]]:
     return {kind: (sum(g) / len(g), max(g), len(g)) for kind, g in groups.items()}
 
 
-def errors_text(folder: Path | None = None) -> str:
-    """Predicted beside measured for every row of the CSV files in `folder`, or of those that the planner was calibrated
-    on, and their sums: what `smml plan --errors` prints. Raises UserError for rows that cannot be read.
+def errors_text(folder: Path | str = FITTED) -> str:
+    """Predicted beside measured for every row of a folder, and their sums: what `smml plan --errors` prints.
+
+    Raises UserError for rows that cannot be read.
     """
     rows = compare(read_folder(folder))
     lines = [

@@ -61,18 +61,22 @@ def plan(
             help="With --errors: a folder of other published runs, CSV files of the same columns."
         ),
     ] = None,
+    others: Annotated[
+        bool,
+        typer.Option(help="With --errors: packaged runs that the constants were not fitted to."),
+    ] = False,
 ) -> None:
     """Predict a training: memory, step time, cost, goodput; layout fields left out are searched."""
     from smml.plan import planning, report as words
     from smml.plan.amounts import GIB
-    from smml.plan.calibration import errors_text
+    from smml.plan.calibration import FITTED, OTHERS, errors_text
     from smml.plan.cluster import cluster
     from smml.plan.layout import Job, Layout
     from smml.plan.pages import folder
     from smml.plan.shape import named_shape
 
     if errors:
-        print(errors_text(rows))
+        print(errors_text(rows or (OTHERS if others else FITTED)))
         return
     if report is not None:
         folder.refuse_foreign(report)
