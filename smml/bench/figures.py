@@ -115,7 +115,35 @@ DEVICES = (
     ),
     Figure("pipeline bubble, error", "pipeline/bubble/*", 0.10, "error", at_most=True),
 )
-FIGURES = KERNELS + DEVICES
+COSTS = (
+    *(
+        Figure(
+            f"planner, {kind}, {which} error (%)",
+            f"plan/error/calibration/{name}/{which}",
+            asked,
+            at_most=True,
+        )
+        for kind, name, which, asked in (
+            ("step time", "step-time", "mean", 4),
+            ("step time", "step-time", "largest", 9),
+            ("activations", "activations", "largest", 2),
+            ("total memory", "total-memory", "largest", 5),
+        )
+    ),
+    Figure("planner, 10,000 layouts (s)", "plan/search/seconds", 2, at_most=True),
+    Figure("goodput at Llama 3's failure rate (%)", "plan/goodput/llama-3", 90),
+    *(
+        Figure(f"{what}, simulated ÷ closed form, {bound}", pattern, asked, at_most=asked > 1)
+        for what, pattern in (
+            ("goodput", "plan/goodput/simulated-to-closed-form"),
+            ("cost on spot", "spot/cost/simulated-to-closed-form/*"),
+            ("wait in a queue", "queue/wait/simulated-to-closed-form/*"),
+        )
+        for bound, asked in (("least", 0.98), ("most", 1.02))
+    ),
+    Figure("10,000 runs on spot (s)", "spot/simulated-runs/seconds", 5, at_most=True),
+)
+FIGURES = KERNELS + DEVICES + COSTS
 
 
 def judge(records: Iterable[Record], figures: Sequence[Figure] = FIGURES) -> list[Reached]:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from statistics import quantiles
 from typing import Any
 
-from smml.bench import Setting
+from smml.bench.setting import Setting
 from smml.measure import Record
 from smml.measure.record import git_commit
 
@@ -14,7 +14,7 @@ def record(
     setting: Setting,
     name: str,
     samples: Sequence[float],
-    predicted: float,
+    predicted: float | None,
     unit: str,
     inputs: Mapping[str, Any],
 ) -> Record:
