@@ -17,6 +17,10 @@ from smml.measure import load_folder
 from smml.measure.record import slug
 
 COURSE = files.find()
+# Those that measure run alone, after all other tests; the others may run beside them.
+AS_THEY_STAND = [
+    pytest.param(n, marks=pytest.mark.notebook if n.measures else (), id=n.name) for n in COURSE
+]
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +76,7 @@ def output_text(name: str) -> str:
     )
 
 
-@pytest.mark.notebook
-@pytest.mark.parametrize("notebook", COURSE, ids=lambda n: n.name)
+@pytest.mark.parametrize("notebook", AS_THEY_STAND)
 def test_a_notebook_runs_as_it_stands_and_leaves_records(notebook):
     outcome = run([notebook], Options(timeout_s=300)).notebooks[notebook.name]
     assert outcome.status == "passed", outcome.error
