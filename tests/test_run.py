@@ -149,6 +149,8 @@ def test_a_kernel_that_dies_is_a_failure_with_a_reason(tmp_path):
 def start(root: Path, *arguments: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "smml.cli", "run", "--no-site", *arguments],
+        # Ctrl-C reaches a child even where this process was started with it ignored, as pytest's workers are.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=os.environ | {"SMML_ROOT": str(root)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
