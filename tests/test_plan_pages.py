@@ -11,7 +11,7 @@ from smml.errors import UserError
 from smml.plan import drawings
 from smml.plan.amounts import GIB, count, span, usd
 from smml.plan.budget import budget
-from smml.plan.calibration import compare, read_folder, summary
+from smml.plan.calibration import OTHERS, compare, read_folder, summary
 from smml.plan.cluster import cluster
 from smml.plan.coverage import outside
 from smml.plan.goodput import (
@@ -77,7 +77,9 @@ def derived(plan) -> list[float]:
     over = sums["total memory"][1]
     first = round(plan.interval_s / done.seconds)
     period = min(7 * 86_400, spent.wall_s)
-    found = [mean, worst, rows, over, first, done.seconds * (1 + worst), 0.95, KEPT]
+    further, most, others = summary(compare(read_folder(OTHERS)))["step time"]
+    found = [further, most, others, spent.days * further]
+    found += [mean, worst, rows, over, first, done.seconds * (1 + worst), 0.95, KEPT]
     found += [min(plan.limit_bytes, plan.memory.total * (1 + over)), period / 86_400]
     found += [most_failures(plan.reliability, period, 0.95)]
     found += [plan.limit_bytes - plan.memory.total, spent.days * worst, spent.usd * worst]

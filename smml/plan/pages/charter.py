@@ -2,7 +2,7 @@
 
 from smml.plan.amounts import GIB, count, span, usd
 from smml.plan.budget import DAY_S
-from smml.plan.calibration import compare, read_folder, summary
+from smml.plan.calibration import OTHERS, compare, read_folder, summary
 from smml.plan.coverage import outside
 from smml.plan.goodput import most_failures
 from smml.plan.pages.table import table
@@ -96,6 +96,7 @@ def _falsified(plan: Plan) -> str:
 def _risks(plan: Plan) -> str:
     sums = summary(compare(read_folder()))
     mean, worst, rows = sums["step time"]
+    further, most, others = summary(compare(read_folder(OTHERS)))["step time"]
     memory_error = sums["total memory"][1]
     spent = plan.budget
     off = spent.days * worst
@@ -105,6 +106,11 @@ def _risks(plan: Plan) -> str:
         (
             "the planner is off",
             f"{mean:.1%} in the mean, {worst:.1%} at most on {rows} published steps: ±{off:.1f} days{money}",
+        ),
+        (
+            "it is further off",
+            f"{further:.1%} in the mean, {most:.0%} at most on {others} published steps that it was not fitted to: "
+            f"±{spent.days * further:.1f} days in the mean",
         ),
         *(("not seen in calibration", line) for line in outside(plan)),
         (

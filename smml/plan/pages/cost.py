@@ -4,7 +4,7 @@ from smml.data import Quantity
 from smml.data.prices import prices
 from smml.plan.amounts import GIB, count, usd
 from smml.plan.budget import DAY_S, budget
-from smml.plan.calibration import compare, read_folder, summary
+from smml.plan.calibration import OTHERS, compare, read_folder, summary
 from smml.plan.pages.table import table
 from smml.plan.planning import Plan
 from smml.plan.price import REGION
@@ -152,10 +152,11 @@ def _savings(plan: Plan) -> str:
 
 def _error(plan: Plan) -> str:
     mean, worst, count_ = summary(compare(read_folder()))["step time"]
+    further, most, others = summary(compare(read_folder(OTHERS)))["step time"]
     if plan.budget.usd is None:
         return f"The step may be {mean:.1%} off in the mean, {worst:.1%} at most, on {count_} published steps; no price given."
     return (
         f"On {count_} published steps the planner is {mean:.1%} off in the mean and {worst:.1%} at most: "
-        f"{usd(plan.budget.usd * (1 - worst))} to {usd(plan.budget.usd * (1 + worst))}. Runs of other software and machines "
-        "lie further off."
+        f"{usd(plan.budget.usd * (1 - worst))} to {usd(plan.budget.usd * (1 + worst))}. On {others} others "
+        f"it is {further:.1%} off in the mean and {most:.0%} at most."
     )
