@@ -4,9 +4,10 @@ import shutil
 
 import pytest
 import torch
+from made_setting import made_setting
 
 from smml import paths
-from smml.bench import Setting, fusion
+from smml.bench import fusion
 from smml.hardware.free_memory import free_memory_bytes
 
 needs_compiler = pytest.mark.skipif(
@@ -63,7 +64,7 @@ def test_a_triton_kernel_stays_as_it_is():
 
 
 def test_calls_are_predicted_by_their_passes():
-    setting = Setting.here("tests/fusion", "cpu")
+    setting = made_setting()
     x, weight = torch.ones(64, 64), torch.ones(64)
     pass_s = fusion.pass_seconds(setting, x, weight)
     calls = {"one": (lambda: x * weight, 1.0), "two": (lambda: x * weight * weight, 2.0)}

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from llama_variants import random_model
+from made_setting import made_setting
 
 from smml.bench import Setting, bench_model, llama_decode
 from smml.bench.read_stream import reading
@@ -15,10 +16,8 @@ TINY = CONFIGS["tiny"]
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory) -> Setting:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SMML_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return Setting.here("tests/decode", "cpu")
+def setting() -> Setting:
+    return made_setting()
 
 
 def test_work_is_what_the_counts_say(setting):

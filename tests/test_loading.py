@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from made_setting import made_setting
 
 from smml import paths
 from smml.bench import Setting, loading
@@ -19,7 +20,7 @@ TINY = CONFIGS["tiny"]
 @pytest.fixture
 def setting(monkeypatch) -> Setting:
     monkeypatch.setitem(loading.MODELS, "cpu", TINY)
-    return Setting.here("tests/loading", "cpu")
+    return made_setting()
 
 
 def test_loading_is_predicted_from_bytes_and_recorded_for_each_state(setting):

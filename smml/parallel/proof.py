@@ -3,18 +3,20 @@
 Without one no speed is reported: `demand` stands before every clock (strategy_tasks.py).
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from smml.errors import UserError
 from smml.llama.config import LlamaConfig
 from smml.parallel.collective_tasks import device
 from smml.parallel.strategies import build, kind
-from smml.parallel.strategy import Bytes, adamw
+from smml.parallel.strategy import Bytes, Strategy, adamw
 from smml.parallel.wire import Wire
 
 # Moments exist from the second step on; torch's data parallel orders its buckets in the second.
@@ -56,6 +58,34 @@ class Proof:
         return found
 
 
+@dataclass(frozen=True)
+class OneProcess:
+    """STEPS steps of the undivided model: its losses, every gradient of each step, the model after the updates."""
+
+    losses: list[float]
+    gradients: list[dict[str, Tensor]]
+    model: nn.Module
+
+
+@lru_cache(maxsize=2)  # proofs of one size follow each other, and have it in common
+def one_process(
+    cls: type[Strategy], options: str, config: LlamaConfig, batch: int, tokens: int, seed: int
+) -> OneProcess:
+    """What the ranks together are held to; `options` as JSON, for `cls.reference`."""
+    model = cls.reference(config, seed, **json.loads(options)).to(device())
+    optimizer = adamw(list(model.parameters()))
+    losses, gradients = [], []
+    for step in range(STEPS):
+        data = batch_of(config, batch, tokens, seed=step)
+        loss = model(data[:, :-1], data[:, 1:])
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append({n: p.grad for n, p in model.named_parameters()})
+        optimizer.step()
+        optimizer.zero_grad()
+    return OneProcess(losses, gradients, model)
+
+
 def prove(
     name: str,
     config: LlamaConfig,
@@ -70,28 +100,29 @@ def prove(
     the config's initializer_range.
     """
     strategy, cls = build(name, config, seed, **options), kind(name)
-    one = cls.reference(config, seed, **options).to(device())
-    optimizer = adamw(list(one.parameters()))
+    plain = (
+        cls.reference.__func__ is Strategy.reference.__func__
+    )  # the model itself, whatever the options
+    alone = one_process(
+        *((Strategy, "{}") if plain else (cls, json.dumps(dict(options), sort_keys=True))),
+        *(config, batch, tokens, seed),
+    )
     rank, ranks = strategy.rank, strategy.size
     for step in range(STEPS):
         data = batch_of(config, batch, tokens, seed=step)
-        whole = one(data[:, :-1], data[:, 1:])
-        whole.backward()
         with Wire() as wire:
             loss = strategy.backward(data)
         held = strategy.held()
         theirs = strategy.whole_gradients()
-        wanted = {n: p.grad for n, p in one.named_parameters()}
-        gradients = {n: _off(theirs[n], g) for n, g in wanted.items()}
+        gradients = {n: _off(theirs[n], g) for n, g in alone.gradients[step].items()}
         distributed.all_reduce(loss)
         with wire:
             strategy.update()
-        optimizer.step()
-        optimizer.zero_grad()
+    one, whole = alone.model, alone.losses[-1]
     updated = strategy.whole_parameters()
     worst = max(gradients, key=gradients.__getitem__)
     return Proof(
-        loss=abs(loss.item() / whole.item() - 1),
+        loss=abs(loss.item() / whole - 1),
         gradient=gradients[worst],
         worst_gradient=worst,
         parameters=max(_off(updated[n], p.detach()) for n, p in one.named_parameters()),

@@ -78,6 +78,7 @@ def peak(
 
     With `limit` in bytes, a rank that needs more raises MemoryLimit.
     """
+    proof.one_process.cache_clear()
     gc.collect()
     shape = config(model)
     data = proof.batch_of(shape, batch, tokens)
