@@ -114,7 +114,7 @@ def test_a_file_that_is_no_toml_is_rejected_with_the_line():
 def test_an_instance_with_an_unknown_accelerator_is_rejected(monkeypatch):
     text = INSTANCES.replace('accelerator = "l40s"', 'accelerator = "l40"')
     monkeypatch.setattr(
-        catalogue, "_packaged", {"instances.toml": text, "accelerators.toml": ACCELERATORS}.get
+        catalogue, "text_of", {"instances.toml": text, "accelerators.toml": ACCELERATORS}.get
     )
     with pytest.raises(UserError, match=r"row g6e\.\w+, field accelerator: 'l40'"):
         instances.__wrapped__()

@@ -7,11 +7,11 @@ import datetime
 import tomllib
 import warnings
 from functools import lru_cache
-from importlib import resources
 from typing import Any
 
 from pydantic import ValidationError
 
+from smml.data.packaged import text_of
 from smml.data.schema import Accelerator, Instance, Quantity, Source, dtype_key
 from smml.errors import UserError
 
@@ -100,13 +100,13 @@ def read_instances(text: str, file: str = INSTANCES_FILE) -> dict[str, Instance]
 @lru_cache
 def accelerators() -> dict[str, Accelerator]:
     """All accelerators by key. Raises UserError when the file is corrupt."""
-    return read_accelerators(_packaged(ACCELERATORS_FILE))
+    return read_accelerators(text_of(ACCELERATORS_FILE))
 
 
 @lru_cache
 def instances() -> dict[str, Instance]:
     """All EC2 instance types by name. Raises UserError when a file is corrupt or names an unknown accelerator."""
-    found = read_instances(_packaged(INSTANCES_FILE))
+    found = read_instances(text_of(INSTANCES_FILE))
     for name, entry in found.items():
         if entry.accelerator is not None and entry.accelerator not in accelerators():
             raise UserError(
@@ -157,15 +157,6 @@ def match_accelerator(device_name: str, memory_bytes: int | None = None) -> Acce
 def age_days(quantity: Quantity, today: datetime.date) -> int:
     """Days from the date for which the figure was read to `today`."""
     return (today - quantity.date).days
-
-
-def _packaged(file: str) -> str:
-    try:
-        return resources.files("smml.data").joinpath(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {file} of smml.data: {error}; install the package again."
-        ) from error
 
 
 def _normalised(device_name: str) -> str:

@@ -6,11 +6,11 @@ The facts stand in limits.toml, with the rules that this loader checks.
 import datetime
 import tomllib
 from functools import lru_cache
-from importlib import resources
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from smml.data.packaged import text_of
 from smml.data.schema import Quantity, Source, Text
 from smml.errors import UserError
 
@@ -101,13 +101,7 @@ def read_limits(text: str, file: str = LIMITS_FILE) -> Limits:
 
 @lru_cache
 def _packaged() -> Limits:
-    try:
-        text = resources.files("smml.data").joinpath(LIMITS_FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {LIMITS_FILE} of smml.data: {error}; install the package again."
-        ) from error
-    return read_limits(text)
+    return read_limits(text_of(LIMITS_FILE))
 
 
 def limit(name: str) -> Quantity:

@@ -6,11 +6,11 @@ The facts stand in offerings.toml. Zones are named by their ID (use1-az1), which
 import datetime
 import tomllib
 from functools import lru_cache
-from importlib import resources
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from smml.data.packaged import text_of
 from smml.data.schema import Source, Text
 from smml.errors import UserError
 
@@ -72,13 +72,7 @@ def read_offerings(text: str, file: str = OFFERINGS_FILE) -> list[Offer]:
 
 @lru_cache
 def _packaged() -> list[Offer]:
-    try:
-        text = resources.files("smml.data").joinpath(OFFERINGS_FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {OFFERINGS_FILE} of smml.data: {error}; install the package again."
-        ) from error
-    return read_offerings(text)
+    return read_offerings(text_of(OFFERINGS_FILE))
 
 
 def offerings(region: str) -> dict[str, list[str]]:

@@ -5,12 +5,12 @@ The facts stand in owned_hardware.toml. What no source serves for everyone (peop
 
 import tomllib
 from functools import lru_cache
-from importlib import resources
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from smml.data.catalogue import accelerators
+from smml.data.packaged import text_of
 from smml.data.purchase_terms import reason
 from smml.data.schema import Count, Quantity, Source, Text
 from smml.errors import UserError
@@ -72,13 +72,7 @@ def read_owned_hardware(text: str, file: str = HARDWARE_FILE) -> OwnedHardware:
 @lru_cache
 def owned_hardware() -> OwnedHardware:
     """All servers and figures. Raises UserError when the file is corrupt."""
-    try:
-        text = resources.files("smml.data").joinpath(HARDWARE_FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {HARDWARE_FILE} of smml.data: {error}; install the package again."
-        ) from error
-    return read_owned_hardware(text)
+    return read_owned_hardware(text_of(HARDWARE_FILE))
 
 
 def server(name: str) -> Server:

@@ -7,7 +7,6 @@ there. A snapshot that the reader refreshed (in the cache folder) goes before a 
 import tomllib
 from collections.abc import Iterable
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from smml import paths
 from smml.data.catalogue import instances
 from smml.data.limits import limit
+from smml.data.packaged import text_of
 from smml.data.schema import Quantity, Source, Text
 from smml.errors import UserError
 
@@ -150,12 +150,7 @@ def _reason(error: Exception) -> str:
 @lru_cache
 def packaged() -> dict[tuple[str, str, str], PriceRow]:
     """What the package knows: prices.toml, and instances.toml for its own region. Raises UserError on a corrupt file."""
-    try:
-        text = resources.files("smml.data").joinpath(PRICES_FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {PRICES_FILE} of smml.data: {error}; install the package again."
-        ) from error
+    text = text_of(PRICES_FILE)
     found = read_prices(text)
     for name, entry in instances().items():
         if entry.price_usd_per_hour is not None:

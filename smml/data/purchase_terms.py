@@ -6,12 +6,12 @@ The facts stand in purchase_terms.toml, each with source and date.
 import datetime
 import tomllib
 from functools import lru_cache
-from importlib import resources
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from smml.data.limits import Fact
+from smml.data.packaged import text_of
 from smml.data.schema import Quantity, Source, Text
 from smml.errors import UserError
 
@@ -86,13 +86,7 @@ def reason(error: Exception) -> str:
 @lru_cache
 def terms() -> Terms:
     """All terms. Raises UserError when the file is corrupt."""
-    try:
-        text = resources.files("smml.data").joinpath(TERMS_FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {TERMS_FILE} of smml.data: {error}; install the package again."
-        ) from error
-    return read_terms(text)
+    return read_terms(text_of(TERMS_FILE))
 
 
 def term(name: str) -> Quantity:

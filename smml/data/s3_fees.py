@@ -1,23 +1,17 @@
 """Look up what S3 asks for storage, requests and retrievals of each class: prices.toml first, then s3_fees.toml."""
 
 from functools import lru_cache
-from importlib import resources
 
+from smml.data.packaged import text_of
 from smml.data.prices import PriceRow, read_prices, table
 from smml.data.schema import Quantity
-from smml.errors import UserError
 
 FEES_FILE = "s3_fees.toml"
 
 
 @lru_cache
 def _packaged() -> dict[tuple[str, str, str], PriceRow]:
-    try:
-        text = resources.files("smml.data").joinpath(FEES_FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {FEES_FILE} of smml.data: {error}; install the package again."
-        ) from error
+    text = text_of(FEES_FILE)
     return read_prices(text, FEES_FILE)
 
 

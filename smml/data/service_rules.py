@@ -5,12 +5,12 @@ The facts stand in service_rules.toml, with the rules that this loader checks.
 
 import tomllib
 from functools import lru_cache
-from importlib import resources
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from smml.data.limits import Fact
+from smml.data.packaged import text_of
 from smml.data.schema import Quantity, Source
 from smml.errors import UserError
 
@@ -87,13 +87,7 @@ def read_service_rules(text: str, file: str = RULES_FILE) -> ServiceRules:
 @lru_cache
 def service_rules() -> ServiceRules:
     """The packaged rules. Raises UserError when the file is corrupt."""
-    try:
-        text = resources.files("smml.data").joinpath(RULES_FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {RULES_FILE} of smml.data: {error}; install the package again."
-        ) from error
-    return read_service_rules(text)
+    return read_service_rules(text_of(RULES_FILE))
 
 
 def rule(name: str) -> Quantity:

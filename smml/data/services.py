@@ -6,11 +6,11 @@ The rows stand in services.toml, with the rules that this loader checks.
 import datetime
 import tomllib
 from functools import lru_cache
-from importlib import resources
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from smml.data.packaged import text_of
 from smml.data.schema import Source, Text
 from smml.errors import UserError
 
@@ -87,13 +87,7 @@ def read_services(text: str, file: str = SERVICES_FILE) -> dict[str, ServiceRow]
 @lru_cache
 def services() -> dict[str, ServiceRow]:
     """All services by key. Raises UserError when the file is corrupt."""
-    try:
-        text = resources.files("smml.data").joinpath(SERVICES_FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {SERVICES_FILE} of smml.data: {error}; install the package again."
-        ) from error
-    return read_services(text)
+    return read_services(text_of(SERVICES_FILE))
 
 
 def service(name: str) -> ServiceRow:

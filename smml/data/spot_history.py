@@ -7,13 +7,13 @@ Zones are named by their ID (use1-az1), which is the same in every account, unli
 import datetime
 import tomllib
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from smml import paths
+from smml.data.packaged import text_of
 from smml.data.schema import Quantity, Source, Text
 from smml.errors import UserError
 
@@ -147,13 +147,7 @@ def _reason(error: Exception) -> str:
 
 @lru_cache
 def _packaged() -> SpotData:
-    try:
-        text = resources.files("smml.data").joinpath(SPOT_FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {SPOT_FILE} of smml.data: {error}; install the package again."
-        ) from error
-    return read_spot(text)
+    return read_spot(text_of(SPOT_FILE))
 
 
 def snapshot_file() -> Path:
