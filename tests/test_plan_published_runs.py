@@ -1,4 +1,4 @@
-"""The planner on runs that its constants were not fitted to, and the terms that those runs asked for."""
+"""The planner on published runs beside its calibration rows, and the terms that were developed on half of them."""
 
 from dataclasses import replace
 

@@ -99,7 +99,8 @@ def read_text(text: str, where: str) -> list[Published]:
     return found
 
 
-# Packaged folders: what the constants were fitted to, and runs that they were not.
+# Packaged folders: the rows of calibration, and other runs. Terms were developed on half of those (column `half`) and the
+# other half was not wholly blind (results/LOG.md): how far off the planner is on them is no untouched test.
 FITTED, OTHERS = "calibration", "published_runs"
 
 

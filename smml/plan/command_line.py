@@ -63,7 +63,9 @@ def plan(
     ] = None,
     others: Annotated[
         bool,
-        typer.Option(help="With --errors: packaged runs that the constants were not fitted to."),
+        typer.Option(
+            help="With --errors: other packaged runs; on half of them terms were developed."
+        ),
     ] = False,
 ) -> None:
     """Predict a training: memory, step time, cost, goodput; layout fields left out are searched."""

@@ -128,7 +128,7 @@ def trust() -> str:
     further, most, others = summary(compare(read_folder(OTHERS)))["step time"]
     return (
         f"trust   on the {rows} published steps it was calibrated on the planner is {mean:.1%} off in the mean, "
-        f"{worst:.1%} at most (smml plan --errors);\n        on {others} others {further:.1%}, {most:.0%} at most (--errors --others)"
+        f"{worst:.1%} at most (smml plan --errors);\n        on {others} others {further:.1%}, {most:.0%} at most (--errors --others; terms were developed on half of them)"
     )
 
 

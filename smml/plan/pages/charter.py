@@ -109,7 +109,7 @@ def _risks(plan: Plan) -> str:
         ),
         (
             "it is further off",
-            f"{further:.1%} in the mean, {most:.0%} at most on {others} published steps that it was not fitted to: "
+            f"{further:.1%} in the mean, {most:.0%} at most on {others} other published steps, on half of which terms were developed: "
             f"±{spent.days * further:.1f} days in the mean",
         ),
         *(("not seen in calibration", line) for line in outside(plan)),
